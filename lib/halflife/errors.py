@@ -1,0 +1,41 @@
+"""The errors a job may end with, each with the exit code that a scheduler acts on."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HalflifeError(Exception):
+    """A failure with a one-line message that names the thing and the remedy."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(HalflifeError):
+    """The command line or the configuration is wrong; running again will not help."""
+
+    exit_code = 2
+
+
+class InputMissingError(HalflifeError):
+    """A file, a column, a table or a night that the job needs is not there."""
+
+    exit_code = 3
+
+
+class AuditError(HalflifeError):
+    """The output failed its audit: nothing was published."""
+
+    exit_code = 4
+
+
+class PublishConflictError(HalflifeError):
+    """Another run published the same table meanwhile: nothing was changed."""
+
+    exit_code = 5
+
+
+class ModelError(HalflifeError):
+    """A model's files are missing, changed or do not fit one another."""
+
+    exit_code = 3

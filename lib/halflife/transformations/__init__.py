@@ -1,0 +1,1 @@
+"""DataFrame -> DataFrame steps. They know nothing of storage."""
