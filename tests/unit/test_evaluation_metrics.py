@@ -1,0 +1,143 @@
+"""The metrics' arithmetic against scikit-learn and short oracles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn import metrics as sk
+
+from halflife.evaluation import metrics
+from halflife.evaluation.metrics import PROBABILITY_FLOOR, ScoreBins
+
+
+def a_basket_and_scores(seed: int, items: int, decimals: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Random scores of some items, with ties where `decimals` is small, and a non-empty random basket."""
+    random = np.random.default_rng(seed)
+    scores = np.round(random.random(items), decimals)
+    basket = random.choice(items, size=int(random.integers(1, items + 1)), replace=False)
+    return scores, basket.astype(np.int64)
+
+
+def binned(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> ScoreBins:
+    """One bin per distinct score: nothing is approximate."""
+    _, place = np.unique(scores, return_inverse=True)
+    clipped = np.clip(scores, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+    losses = -np.where(labels == 1, np.log(clipped), np.log1p(-clipped))
+    return ScoreBins(
+        pairs=np.bincount(place).astype(np.float64),
+        positives=np.bincount(place, labels),
+        score_sum=np.bincount(place, scores),
+        squared_sum=np.bincount(place, scores**2),
+        positive_score_sum=np.bincount(place, scores * labels),
+        log_loss_sum=np.bincount(place, losses),
+    )
+
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@given(seeds, st.integers(1, 40), st.integers(0, 3), st.integers(0, 45))
+def test_top_columns_is_a_stable_sort(seed: int, items: int, decimals: int, count: int) -> None:
+    scores = np.round(np.random.default_rng(seed).random((3, items)), decimals)
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    assert np.array_equal(metrics.top_columns(scores, count), expected)
+    # Rounding first: two different float64 may be one float32.
+    assert np.array_equal(metrics.top_columns(scores.astype(np.float32), count), expected)
+
+
+def test_top_columns_ranks_minus_infinity_last_and_refuses_nan() -> None:
+    scores = np.array([[-np.inf, 0.0, -np.inf, np.inf]])
+    assert metrics.top_columns(scores, 4).tolist() == [[3, 1, 0, 2]]
+    with pytest.raises(ValueError, match="NaN"):
+        metrics.top_columns(np.array([[0.0, np.nan, 1.0]]), 1)
+
+
+def oracle(ranked: list[int], basket: set[int], cutoff: int) -> tuple[float, float]:
+    """Recall and NDCG of one user, word for word."""
+    dcg = 0.0
+    for place, item in enumerate(ranked[:cutoff]):
+        if item in basket:
+            dcg += 1 / np.log2(place + 2)
+    ideal = sum(1 / np.log2(place + 2) for place in range(min(cutoff, len(basket))))
+    return len(set(ranked[:cutoff]) & basket) / len(basket), dcg / ideal
+
+
+@given(seeds, st.integers(1, 40), st.integers(1, 20))
+def test_recall_and_ndcg_are_the_oracles(seed: int, items: int, cutoff: int) -> None:
+    scores, basket = a_basket_and_scores(seed, items, decimals=1)
+    ranked = metrics.top_columns(scores[None, :], 20)
+    found = metrics.hits(ranked[0], basket)[None, :]
+    recall, ndcg = oracle(ranked[0].tolist(), set(basket.tolist()), cutoff)
+    assert metrics.recall_at(found, [basket.size], cutoff)[0] == pytest.approx(recall)
+    assert metrics.ndcg_at(found, [basket.size], cutoff)[0] == pytest.approx(ndcg)
+
+
+@given(seeds, st.integers(2, 40), st.integers(1, 20))
+def test_ndcg_is_scikit_learns(seed: int, items: int, cutoff: int) -> None:
+    scores, basket = a_basket_and_scores(seed, items, decimals=15)  # no ties: scikit-learn averages over them
+    relevance = np.isin(np.arange(items), basket).astype(np.float64)
+    found = metrics.hits(metrics.top_columns(scores[None, :], cutoff)[0], basket)[None, :]
+    expected = sk.ndcg_score(relevance[None, :], scores[None, :], k=cutoff)
+    assert metrics.ndcg_at(found, [basket.size], cutoff)[0] == pytest.approx(expected)
+
+
+def test_recall_divides_by_the_whole_basket_and_the_ideal_stops_at_the_cutoff() -> None:
+    found = np.ones((1, 10), dtype=bool)
+    assert metrics.recall_at(found, [40], 10)[0] == 0.25
+    assert metrics.ndcg_at(found, [40], 10)[0] == pytest.approx(1.0)
+    assert metrics.ndcg_at(found, [10], 10)[0] == pytest.approx(1.0)
+
+
+def test_a_short_list_counts_its_empty_places_as_misses() -> None:
+    found = metrics.hits([7, -1, -1], [7, 8])[None, :]
+    assert found.tolist() == [[True, False, False]]
+    assert not metrics.hits([-1], [-1]).any()
+
+
+@given(seeds, st.integers(1, 4), st.integers(2, 60))
+def test_probability_metrics_are_scikit_learns(seed: int, decimals: int, pairs: int) -> None:
+    random = np.random.default_rng(seed)
+    scores = np.round(random.random(pairs) * 0.999, decimals)
+    labels = (random.random(pairs) < scores).astype(np.int64)
+    labels[:2] = [0, 1]
+    found = metrics.probability_metrics(binned(scores, labels), quantiles=10)
+    clipped = np.clip(scores, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+    assert found["log_loss"] == pytest.approx(sk.log_loss(labels, clipped, labels=[0, 1]))
+    assert found["brier"] == pytest.approx(sk.brier_score_loss(labels, scores))
+    assert found["auc"] == pytest.approx(sk.roc_auc_score(labels, scores))
+    assert found["mean_score"] == pytest.approx(scores.mean())
+    assert found["base_rate"] == pytest.approx(labels.mean())
+
+
+@given(seeds, st.integers(1, 12))
+def test_calibration_error_is_that_of_sorted_deciles(seed: int, per_decile: int) -> None:
+    random = np.random.default_rng(seed)
+    scores = random.permutation(np.linspace(0.01, 0.99, 10 * per_decile))  # distinct: deciles are exact
+    labels = (random.random(scores.size) < 0.5).astype(np.int64)
+    order = np.argsort(scores)
+    deciles = [order[d * per_decile : (d + 1) * per_decile] for d in range(10)]
+    expected = np.mean([abs(scores[d].mean() - labels[d].mean()) for d in deciles])
+    assert metrics.calibration_error(binned(scores, labels), 10) == pytest.approx(expected)
+
+
+def test_equal_scores_share_one_calibration_bin() -> None:
+    scores, labels = np.full(100, 0.25), np.repeat([1, 0], [25, 75])
+    assert metrics.calibration_error(binned(scores, labels), 10) == pytest.approx(0.0)
+
+
+@given(st.floats(0, 1), st.integers(0, 50), st.integers(1, 50))
+def test_a_constant_is_the_same_as_pairs_with_equal_scores(rate: float, positives: int, negatives: int) -> None:
+    labels = np.repeat([1, 0], [positives, negatives])
+    scores = np.full(labels.size, rate)
+    found = metrics.constant_metrics(rate, labels.size, positives, quantiles=10)
+    assert found == pytest.approx(metrics.probability_metrics(binned(scores, labels), 10), nan_ok=True, abs=1e-12)
+
+
+def test_auc_without_positives_is_not_a_number_and_no_pairs_is_an_error() -> None:
+    assert np.isnan(metrics.auc(binned(np.array([0.1, 0.2]), np.array([0, 0]))))
+    nothing = np.zeros(0)
+    with pytest.raises(ValueError, match="no pair"):
+        metrics.probability_metrics(ScoreBins(*[nothing] * 6), 10)
