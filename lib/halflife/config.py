@@ -1,7 +1,7 @@
 """The typed configuration: YAML by environment over a common base, checked before Spark starts.
 
-`conf/local.yaml` names its base with `extends: base.yaml`; `--set key.path=value` goes over both. Unknown keys
-are refused, so that a misspelt key fails in a second and not at 3 a.m. after an hour.
+`conf/local.yaml` names its base with `extends: base.yaml`; `--set key.path=value` goes over both. Unknown
+keys are refused, so that a misspelt key fails in a second and not at 3 a.m. after an hour.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class SourceConfig(Section):
     event_type: str | None = Field(default=None, description="the type of every row, where no column tells")
     delimiter: str = ","
     time_zone: str = Field(default="UTC", description="zone of times that carry none")
+    required: bool = Field(default=True, description="whether a day without a file is an error")
 
     @field_validator("time_zone")
     @classmethod
@@ -66,7 +67,7 @@ class SourceConfig(Section):
     @model_validator(mode="after")
     def _one_source_of_type(self) -> SourceConfig:
         if (self.event_type is None) == (self.columns.event_type is None):
-            raise ValueError("give either event_type (the same for every row) or columns.event_type, not both")
+            raise ValueError("give event_type (the same for every row) or columns.event_type, one of the two")
         return self
 
 
@@ -118,7 +119,20 @@ class ScoreConfig(Section):
 
 
 class EvaluateConfig(Section):
-    event_types: tuple[str, ...] = ("purchase",)
+    event_types: tuple[str, ...] = Field(default=("purchase",), min_length=1, description="what a basket holds")
+    min_users_per_item: PositiveInt = 5
+    cutoffs: tuple[PositiveInt, ...] = Field(default=(10,), min_length=1, description="tuned by the first")
+    half_lives_days: tuple[PositiveFloat, ...] = Field(
+        default=(7.0, 30.0, 60.0, 90.0, 120.0, 180.0),
+        min_length=1,
+        description="grid of the single half-life, tuned on the validation days only",
+    )
+    reported_half_lives_days: tuple[PositiveFloat, ...] = Field(
+        default=(90.0,), description="shown beside the tuned half-life, whatever the tuning says"
+    )
+    validation_days: PositiveInt = 28
+    users_per_block: PositiveInt = 64
+    calibration_bins: PositiveInt = 10
 
 
 class Config(Section):
@@ -140,7 +154,7 @@ class Config(Section):
         for name, source in self.sources.items():
             if source.event_type is not None and source.event_type not in self.event_types:
                 known = ", ".join(self.event_types)
-                raise ValueError(f"sources.{name}.event_type: {source.event_type!r} is not in event_types ({known})")
+                raise ValueError(f"sources.{name}.event_type: {source.event_type!r} is none of {known}")
         return self
 
 

@@ -22,7 +22,8 @@ def decay(age_days: ArrayLike, half_lives_days: ArrayLike) -> Floats:
     acts before it happened, and clocks of two machines may differ by a little.
     """
     age = np.maximum(np.asarray(age_days, dtype=np.float64), 0.0)
-    return np.exp2(-age[..., None] / np.asarray(half_lives_days, dtype=np.float64))
+    left: Floats = np.exp2(-age[..., None] / np.asarray(half_lives_days, dtype=np.float64))
+    return left
 
 
 def decay_integral(age_days: ArrayLike, half_lives_days: ArrayLike, horizon_days: float) -> Floats:
@@ -34,7 +35,8 @@ def decay_integral(age_days: ArrayLike, half_lives_days: ArrayLike, horizon_days
     half_lives = np.asarray(half_lives_days, dtype=np.float64)
     # expm1 keeps the difference exact where the horizon is short beside the half-life.
     lost = -np.expm1(-LN2 * horizon_days / half_lives)
-    return decay(age_days, half_lives) * half_lives / LN2 * lost
+    expected: Floats = decay(age_days, half_lives) * (half_lives / LN2 * lost)
+    return expected
 
 
 def merge(

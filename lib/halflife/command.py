@@ -1,0 +1,180 @@
+"""The command line that all jobs share: arguments -> config -> Spark session -> one pipeline -> exit code."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from halflife import config as configuration
+from halflife.config import Config
+from halflife.errors import HalflifeError
+from halflife.progress import Progress
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from halflife.warehouse import Warehouse
+
+log = logging.getLogger(__name__)
+
+LOG = "HALFLIFE_LOG"  # path of the log file, set by scripts/submit; without it only warnings are logged, to stderr
+
+EXIT_CODES = """\
+exit codes: 0 done (or nothing to do), 2 bad usage or configuration, 3 input missing, 4 audit failed and nothing was
+published, 5 another run published meanwhile, 1 anything else"""
+
+
+@dataclass
+class Job:
+    """What a pipeline works with."""
+
+    name: str
+    as_of: date
+    config: Config
+    console: TextIO
+    begin: float = field(default_factory=time.monotonic)
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        """The job's Spark session, started when it is first needed."""
+        from pyspark.sql import SparkSession
+
+        return SparkSession.builder.appName(f"halflife {self.name} {self.as_of}").getOrCreate()
+
+    @property
+    def cores(self) -> int:
+        """How many tasks the session runs at once."""
+        return self.spark.sparkContext.defaultParallelism
+
+    @cached_property
+    def warehouse(self) -> Warehouse:
+        """The tables that the config points to."""
+        from halflife.warehouse import Warehouse
+
+        return Warehouse(self.config.warehouse)
+
+    @cached_property
+    def progress(self) -> Progress:
+        """Where the job shows how far it is."""
+        return Progress(lambda: _running_tasks(self.spark))
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Time a stage and show it while it runs."""
+        return self.progress.stage(name)
+
+    def nothing_to_do(self) -> None:
+        """Say that the night stands as these inputs, config and code would make it."""
+        self._say("nothing to do: published already from the same inputs, configuration and code")
+
+    def done(self, manifest: Mapping[str, Any]) -> None:
+        """Say what was published."""
+        tables = ", ".join(
+            f"{name} {table['rows']:,} rows {table['bytes'] / 1e6:,.1f} MB"
+            for name, table in manifest["tables"].items()
+            if table["rows"]
+        )
+        figures = ", ".join(
+            f"{name} {value:,}" for name, value in manifest["metrics"].items() if isinstance(value, int | float)
+        )
+        self._say(f"published {tables or manifest['run_id']}" + (f" ({figures})" if figures else ""))
+
+    def _say(self, text: str) -> None:
+        line = f"{self.name} {self.as_of}: {text}, in {time.monotonic() - self.begin:.1f} s"
+        log.info("%s", line)
+        print(line, file=self.console)
+
+
+def main(name: str, description: str | None, arguments: Sequence[str] | None = None) -> int:
+    """Run the pipeline `name` as its command line says; returns the exit code."""
+    options = _parser(name, description).parse_args(arguments)
+    _log_to_file()
+    console = _console()
+    try:
+        config = configuration.load(options.config, options.set)
+        pipeline: Callable[[Job], None] = import_module(f"halflife.pipelines.{name}").run
+        pipeline(Job(name, options.as_of, config, console))
+    except HalflifeError as error:
+        log.error("%s", error, exc_info=True)
+        print(f"{name}: {error}", file=console)
+        return error.exit_code
+    except Exception as error:
+        log.exception("unexpected failure")
+        where = os.environ.get(LOG, "standard error")
+        summary = " ".join(str(error).split())[:300]
+        print(f"{name}: {type(error).__name__}: {summary} (trace in {where})", file=console)
+        return 1
+    return 0
+
+
+def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"{name}.py",
+        description=description,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, required=True, help="YAML file of the environment, conf/local.yaml say")
+    parser.add_argument(
+        "--as-of",
+        type=_day,
+        required=True,
+        metavar="YYYY-MM-DD",
+        help="the night: its first instant in UTC; all that happened before it is known, nothing after it",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="key.path=value",
+        help="override a key of the configuration; may be repeated",
+    )
+    return parser
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day; write it as 2017-12-01") from error
+
+
+def _log_to_file() -> None:
+    path = os.environ.get(LOG)
+    logging.basicConfig(
+        filename=path,
+        level=logging.INFO if path else logging.CRITICAL,
+        format="%(asctime)s %(levelname)-5s %(name)s: %(message)s",
+    )
+
+
+def _console() -> TextIO:
+    """The job's own way to the terminal: everything else that is written to it goes to the log file.
+
+    Spark's Python side, TensorFlow and Horovod write to the standard streams past any logger's settings.
+    """
+    console = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1, encoding="utf-8")
+    if path := os.environ.get(LOG):
+        with Path(path).open("a", encoding="utf-8") as file:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+                os.dup2(file.fileno(), stream.fileno())
+    return console
+
+
+def _running_tasks(spark: SparkSession) -> tuple[int, int]:
+    """Finished and all tasks of the Spark stages that run now."""
+    tracker = spark.sparkContext.statusTracker()
+    stages = [tracker.getStageInfo(number) for number in tracker.getActiveStageIds()]
+    known = [stage for stage in stages if stage is not None]
+    return sum(stage.numCompletedTasks for stage in known), sum(stage.numTasks for stage in known)

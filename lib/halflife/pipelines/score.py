@@ -1,0 +1,151 @@
+"""The night's table: encode the users with new events, update the memory, score every pair."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame
+
+from halflife import audit
+from halflife.command import Job
+from halflife.model import artifact
+from halflife.model.artifact import Model
+from halflife.scoring import encode, tables
+from halflife.transformations import memory
+from halflife.warehouse import Run, digests
+
+READS = ("model", "score", "event_types")
+
+
+def run(job: Job) -> None:
+    """Score every pair as of `job.as_of` from the published events, sequences and model, and publish the night."""
+    store, config = job.warehouse, job.config
+    store.path("events", job.as_of)  # the night must have been sessionized
+    trained = store.last_night("train", job.as_of, inclusive=True)
+    before = store.last_night("score", job.as_of)
+    inputs = {
+        "config": config.model_dump(mode="json", include=set(READS)),
+        "sessionize": digests(store.manifest("sessionize", job.as_of)),
+        "model": trained and digests(store.manifest("train", trained)),
+        "before": before and digests(store.manifest("score", before)),
+    }
+    opened = store.begin("score", job.as_of, inputs)
+    if opened is None:
+        job.nothing_to_do()
+        return
+    with store.staged(opened) as night:
+        figures = _stage(job, night, trained, before)
+        manifest = store.publish(night, config.model_dump(mode="json"), figures)
+    job.done(manifest)
+
+
+def _stage(job: Job, night: Run, trained: date | None, before: date | None) -> dict[str, Any]:
+    """Write every table of the night, audited; returns the figures for the manifest."""
+    model, directory = _model(job, night, trained)
+    kept = _kept_night(job, before, model)
+    with job.stage("encode"):
+        encoded, skipped = _stage_user_states(job, night, kept, directory)
+        job.progress.say(f"{encoded:,} users encoded, {skipped:,} carried over")
+    with job.stage("memory"):
+        _stage_memory(job, night, kept, model, directory)
+    with job.stage("score"):
+        pairs = _stage_scores(job, night, model)
+        job.progress.say(f"{pairs:,} pairs")
+    return {
+        "model": model.version,
+        "model_kind": model.kind,
+        "encoded": encoded,
+        "skipped": skipped,
+        "pairs": pairs,
+    }
+
+
+def _model(job: Job, night: Run, trained: date | None) -> tuple[Model, Path]:
+    """The last model trained by the night; the exponential law where there is none, or where the config says so."""
+    if trained is not None and job.config.model.kind != "exponential":
+        directory = job.warehouse.path("models", trained)
+        return artifact.load(directory), directory
+    job.progress.say("no trained model: scoring by the exponential law")
+    directory = night.scratch("exponential")
+    law = artifact.exponential(
+        directory,
+        half_life_days=job.config.model.half_life_days,
+        horizon_days=job.config.model.horizon_days,
+        sequence_length=job.config.sessionize.sequence_length,
+        event_types=list(job.config.event_types),
+        items=job.warehouse.read(job.spark, "items", job.as_of).orderBy("item_index").toPandas(),
+        as_of_seconds=0.0,  # the law has no date: it is the same one every night, and its memory goes on
+        config={},
+    )
+    return law, directory
+
+
+def _kept_night(job: Job, before: date | None, model: Model) -> date | None:
+    """The night whose states tonight's build on: the last one, unless another model made them."""
+    manifest = None if before is None else job.warehouse.manifest("score", before)
+    return before if manifest is not None and manifest["metrics"]["model"] == model.version else None
+
+
+def _new_events(job: Job, kept: date | None) -> DataFrame:
+    """The events of the nights since the last one scored: all of them, where there is none to build on."""
+    return job.warehouse.read(job.spark, "events", job.as_of, after=kept)
+
+
+def _stage_user_states(job: Job, night: Run, kept: date | None, directory: Path) -> tuple[int, int]:
+    """Encode exactly the users with new events, carry over the others; returns how many of each."""
+    sequences = job.warehouse.read(job.spark, "sequences", job.as_of)
+    active = _new_events(job, kept).select("user_index").distinct()
+    # As many tasks as cores: each loads the model once, and a user costs the same wherever it lies.
+    due = sequences.join(active, on="user_index", how="left_semi").repartition(job.cores, "user_index")
+    states = encode.user_states(due, directory)
+    if kept is not None:
+        old = job.warehouse.read(job.spark, "user_states", kept)
+        states = states.unionByName(old.join(active, on="user_index", how="left_anti"))
+    night.write("user_states", states, sort=["user_index"])
+    encoded, everyone = active.count(), night.read(job.spark, "user_states").count()
+    audit.same_count("user_states", everyone, sequences.count())
+    return encoded, everyone - encoded
+
+
+def _stage_memory(job: Job, night: Run, kept: date | None, model: Model, directory: Path) -> None:
+    """Merge tonight's jumps into the pairs they touch; the other pairs stay as they are."""
+    states = encode.jumps(_new_events(job, kept), directory)
+    untouched = None
+    pair = ["user_index", "item_index"]
+    if kept is not None:
+        old = job.warehouse.read(job.spark, "memory", kept)
+        touched = _new_events(job, kept).select(*pair).distinct()
+        states = states.unionByName(old.join(touched, on=pair, how="left_semi"))
+        untouched = old.join(touched, on=pair, how="left_anti")
+    config = job.config.score
+    merged = memory.merge(
+        states, model.half_lives_days.tolist(), config.revival_retained_share, config.revival_silence_days
+    )
+    night.write("memory", merged if untouched is None else merged.unionByName(untouched), sort=pair)
+
+
+def _stage_scores(job: Job, night: Run, model: Model) -> int:
+    """Write the score of every pair and each user's best items; returns the number of pairs."""
+    store, spark, config = job.warehouse, job.spark, job.config.score
+    users = store.read(spark, "users", job.as_of)
+    items = store.read(spark, "items", job.as_of).select("item_index", "item_id").toPandas()
+    ids, position, side = tables.in_item_order(items, model.item_side(len(items)))
+    context = tables.Night(
+        at_seconds=datetime.combine(job.as_of, time(), UTC).timestamp(),
+        half_lives_days=model.half_lives_days,
+        horizon_days=model.horizon_days,
+        ids=ids,
+        position=position,
+        side=side,
+        top_n=config.top_n,
+    )
+    stated = tables.with_states(users, *(night.read(spark, table) for table in ("user_states", "memory")))
+    pairs = users.count() * len(items)
+    tasks = max(job.cores, math.ceil(pairs / config.rows_per_file))
+    folders: dict[str, Path] = {table: night.path(table) for table in ("scores", "recommendations")}
+    written = tables.write(stated, context, folders, config.users_per_block, tasks)
+    audit.scores(written, pairs)
+    return pairs

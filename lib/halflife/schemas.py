@@ -1,0 +1,156 @@
+"""The tables' schemas, each under the sentence that says what one row is. All times are UTC."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pyspark.sql import types as T
+
+
+def _schema(*fields: tuple[str, T.DataType] | tuple[str, T.DataType, bool]) -> T.StructType:
+    """A schema of (name, type) for columns that are never null and (name, type, True) for others."""
+    return T.StructType([T.StructField(field[0], field[1], len(field) > 2) for field in fields])
+
+
+# One row is one record of a source as it was read: the mapped columns as text, the record itself beside them.
+RAW: Final = _schema(
+    ("source", T.StringType()),
+    ("source_file", T.StringType()),
+    ("user_id", T.StringType(), True),
+    ("item_id", T.StringType(), True),
+    ("event_time", T.TimestampType(), True),
+    ("time_text", T.StringType(), True),
+    ("event_type", T.StringType(), True),
+    ("event_id", T.StringType(), True),
+    ("given_session_id", T.StringType(), True),
+    ("dwell_seconds", T.DoubleType(), True),
+    ("dwell_text", T.StringType(), True),
+    ("rating", T.DoubleType(), True),
+    ("rating_text", T.StringType(), True),
+    ("malformed", T.StringType(), True),
+    ("raw", T.StringType(), True),
+)
+
+# One row is one accepted event. Total order within a user: (event_time, event_id).
+EVENTS: Final = _schema(
+    ("user_id", T.StringType()),
+    ("item_id", T.StringType()),
+    ("event_type", T.StringType()),
+    ("event_time", T.TimestampType()),
+    ("event_id", T.StringType()),
+    ("dwell_seconds", T.DoubleType(), True),
+    ("rating", T.DoubleType(), True),
+    ("strength", T.DoubleType()),
+    ("session_id", T.StringType()),
+    ("session_given", T.BooleanType()),
+    ("source_file", T.StringType()),
+    ("user_index", T.IntegerType()),
+    ("item_index", T.IntegerType()),
+    ("type_index", T.IntegerType()),
+    ("gap_seconds", T.DoubleType(), True),
+    ("revisit_gap_seconds", T.DoubleType(), True),
+    ("revisit_count", T.IntegerType()),
+    ("session_position", T.IntegerType()),
+)
+
+# One row is one rejected input record, with the reason and its text.
+QUARANTINE: Final = _schema(
+    ("source", T.StringType()),
+    ("source_file", T.StringType()),
+    ("reason", T.StringType()),
+    ("raw", T.StringType()),
+)
+
+# One row is one input file of one source, with what became of its records:
+# rows_read = accepted + quarantined + duplicates.
+INTAKE: Final = _schema(
+    ("source", T.StringType()),
+    ("source_file", T.StringType()),
+    ("rows_read", T.LongType()),
+    ("accepted", T.LongType()),
+    ("quarantined", T.LongType()),
+    ("duplicates", T.LongType()),
+)
+
+# One row is one session of one user.
+SESSIONS: Final = _schema(
+    ("session_id", T.StringType()),
+    ("user_id", T.StringType()),
+    ("user_index", T.IntegerType()),
+    ("start_time", T.TimestampType()),
+    ("end_time", T.TimestampType()),
+    ("events", T.LongType()),
+    ("items", T.LongType()),
+    ("engaged_seconds", T.DoubleType()),
+)
+
+# One row is one user id and its dense index 0..n-1, which never changes.
+USERS: Final = _schema(
+    ("user_index", T.IntegerType()),
+    ("user_id", T.StringType()),
+)
+
+# One row is one item id and its dense index 0..n-1, which never changes, with its features.
+ITEMS: Final = _schema(
+    ("item_index", T.IntegerType()),
+    ("item_id", T.StringType()),
+    ("title", T.StringType(), True),
+    ("category", T.StringType(), True),
+)
+
+# One row is one user's last L events, oldest first: arrays of the fixed length L, right-padded with zeros
+# behind the first `length` entries.
+SEQUENCES: Final = _schema(
+    ("user_index", T.IntegerType()),
+    ("user_id", T.StringType()),
+    ("length", T.IntegerType()),
+    ("last_event_time", T.TimestampType()),
+    ("item_index", T.ArrayType(T.IntegerType(), False)),
+    ("type_index", T.ArrayType(T.IntegerType(), False)),
+    ("strength", T.ArrayType(T.FloatType(), False)),
+    ("event_seconds", T.ArrayType(T.DoubleType(), False)),
+    ("gap_log", T.ArrayType(T.FloatType(), False)),
+    ("revisit_gap_log", T.ArrayType(T.FloatType(), False)),
+    ("revisit_count", T.ArrayType(T.IntegerType(), False)),
+    ("session_position", T.ArrayType(T.IntegerType(), False)),
+    ("hour", T.ArrayType(T.IntegerType(), False)),
+    ("weekday", T.ArrayType(T.IntegerType(), False)),
+)
+
+# One row is the memory of one (user, item) pair: K channel values at `anchor_time`, the pair's last event.
+# Negative events (cancel, dislike) have a state of their own, subtracted when read.
+MEMORY: Final = _schema(
+    ("user_index", T.IntegerType()),
+    ("item_index", T.IntegerType()),
+    ("anchor_time", T.TimestampType()),
+    ("positive", T.ArrayType(T.DoubleType(), False)),
+    ("negative", T.ArrayType(T.DoubleType(), False)),
+    ("event_count", T.LongType()),
+    ("revived", T.BooleanType()),
+)
+
+# One row is one user's K read-outs of d numbers, flattened, and the time of the last event behind them.
+USER_STATES: Final = _schema(
+    ("user_index", T.IntegerType()),
+    ("anchor_time", T.TimestampType()),
+    ("readouts", T.ArrayType(T.FloatType(), False)),
+)
+
+# One row is one (user, item) pair tonight: the probability of engagement within the horizon, and the two
+# parts of the expected strength behind it (score = 1 - exp(-(affinity + memory))).
+SCORES: Final = _schema(
+    ("user_id", T.StringType()),
+    ("item_id", T.StringType()),
+    ("score", T.FloatType()),
+    ("affinity", T.FloatType()),
+    ("memory", T.FloatType()),
+)
+
+# One row is one of a user's top N items tonight, best first from rank 1, with the reason.
+RECOMMENDATIONS: Final = _schema(
+    ("user_id", T.StringType()),
+    ("rank", T.IntegerType()),
+    ("item_id", T.StringType()),
+    ("score", T.FloatType()),
+    ("reason", T.StringType()),
+)

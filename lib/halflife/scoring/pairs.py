@@ -1,0 +1,74 @@
+"""Expected strength of every pair of a block of users: one matrix product, and the memory added sparsely."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halflife.decay import SECONDS_PER_DAY, Floats, decay, decay_integral
+
+Matrix = NDArray[np.float32]
+Indexes = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class States:
+    """The states of a block of B users.
+
+    readouts (B, K, d) and anchor_seconds (B,), the time of the last event behind them: -inf for a user without events,
+    whose affinity has faded to popularity. The memory's M pairs, sorted by user: user (M,) counts the block's users
+    from 0, item (M,) is an item index, positive and negative (M, K) are the channels at pair_seconds (M,).
+    """
+
+    readouts: Matrix
+    anchor_seconds: Floats
+    user: Indexes
+    item: Indexes
+    pair_seconds: Floats
+    positive: Floats
+    negative: Floats
+
+
+def affinity(
+    states: States,
+    at_seconds: Floats,
+    half_lives_days: Floats,
+    horizon_days: float,
+    vectors: Matrix,
+    bias: Matrix,
+) -> Matrix:
+    """Expected strength from affinity over the horizon after `at_seconds` (B,), for every item: (B, I).
+
+    The integral of exp(b_i + sum_k d_k <p_uk, q_i>) by the midpoint rule: the decay is taken half a horizon ahead,
+    which keeps it one product of (B, d) with (d, I).
+    """
+    ages = (at_seconds - states.anchor_seconds) / SECONDS_PER_DAY + horizon_days / 2
+    faded = decay(ages, half_lives_days).astype(np.float32)
+    expected: Matrix = np.einsum("bk,bkd->bd", faded, states.readouts) @ vectors.T
+    expected += bias
+    np.exp(expected, out=expected)
+    expected *= np.float32(horizon_days)
+    return expected
+
+
+def memory(states: States, at_seconds: Floats, half_lives_days: Floats, horizon_days: float) -> Floats:
+    """Expected strength from each pair's own memory over the horizon after `at_seconds` (B,), in closed form: (M,)."""
+    ages = (at_seconds[states.user] - states.pair_seconds) / SECONDS_PER_DAY
+    weights = decay_integral(ages, half_lives_days, horizon_days)
+    expected: Floats = np.einsum("mk,mk->m", states.positive - states.negative, weights)
+    return expected
+
+
+def add_memory(expected: Matrix, states: States, remembered: Floats) -> Matrix:
+    """Add the pairs' memory (M,) to a block's expected strength (B, I), in place; below zero counts as zero."""
+    place = (states.user, states.item)
+    expected[place] = np.maximum(expected[place] + remembered.astype(np.float32), np.float32(0))
+    return expected
+
+
+def block_of(lengths: Sequence[int]) -> Indexes:
+    """User of each pair in a block whose users have `lengths` pairs one after the other."""
+    return np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)

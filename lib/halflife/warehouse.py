@@ -1,0 +1,286 @@
+"""The only place that touches stored tables: read, stage, publish.
+
+A job writes its tables into a folder of its run, has them audited there, and publishes them all at once: the
+night's link is replaced in one rename (write-audit-publish). Layout under the warehouse root:
+
+    scores/as_of=2017-12-01         -> ../_nights/score/as_of=2017-12-01/scores     what readers open
+    _nights/score/as_of=2017-12-01  -> ../../_runs/<run id>                         the one link that is switched
+    _runs/<run id>/                    scores/*.parquet, manifest.json; never changed once published
+    _staging/<run id>/                 a run that is not published
+
+A table's link is static and goes through the night's link, so all the tables of a job change together, and a
+reader that knows nothing of halflife sees the old night or the new one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
+
+import halflife
+from halflife import schemas
+from halflife.errors import AuditError, InputMissingError, PublishConflictError
+
+# The tables of each job, published together.
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "sessionize": ("events", "quarantine", "intake", "sessions", "users", "items", "sequences"),
+    "train": ("models",),
+    "score": ("memory", "user_states", "scores", "recommendations"),
+    "evaluate": ("metrics",),
+}
+# Tables of which each night holds that night's rows alone; of every other table a night holds the whole.
+NIGHTLY = ("events", "quarantine", "intake")
+JOB_OF: Mapping[str, str] = {table: job for job, tables in TABLES.items() for table in tables}
+
+MANIFEST = "manifest.json"
+
+
+def digest_of(value: Any) -> str:
+    """Digest of anything that JSON can hold; equal values give equal digests."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digests(manifest: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What identifies the content of a published run: the digest of every file, by table and name."""
+    if manifest is None:
+        return None
+    tables = manifest["tables"]
+    return {table: {file["path"]: file["sha256"] for file in tables[table]["files"]} for table in tables}
+
+
+@cache
+def code_version() -> str:
+    """Version of the code that runs: the release and a digest of the library's own source files."""
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    return f"{halflife.__version__}+{digest_of([digest_of_file(source) for source in sources])[:12]}"
+
+
+@dataclass
+class Run:
+    """One run of a job for a night: the folder it writes to, and what it read."""
+
+    job: str
+    as_of: date
+    id: str
+    directory: Path
+    inputs: Mapping[str, Any]
+    expected: str | None = field(repr=False)  # what the night's link pointed to when the run began
+
+    def path(self, table: str) -> Path:
+        """Folder of one of the job's tables in this run."""
+        if table not in TABLES[self.job]:
+            raise ValueError(f"{table} is not a table of {self.job}")
+        return self.directory / table
+
+    def scratch(self, name: str) -> Path:
+        """A folder for files that are not published: it is gone when the run ends."""
+        return self.directory / f"_{name}"
+
+    def write(self, table: str, frame: DataFrame, sort: Sequence[str]) -> Path:
+        """Stage a table: the rows of one `sort[0]` in one file, each file sorted by `sort`; returns its folder.
+
+        Hash rather than range partitions: a range costs a second run of the whole plan, to sample it.
+        """
+        ordered = frame.select(*schema_of(table).names).repartition(sort[0]).sortWithinPartitions(*sort)
+        ordered.write.parquet(str(self.path(table)))
+        return self.path(table)
+
+    def read(self, spark: SparkSession, table: str) -> DataFrame:
+        """A table as this run has staged it."""
+        return spark.read.schema(schema_of(table)).parquet(str(self.path(table)))
+
+
+def schema_of(table: str) -> T.StructType:
+    """The schema constant of a table."""
+    schema: T.StructType = getattr(schemas, table.upper())
+    return schema
+
+
+class Warehouse:
+    """The published tables under one root folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).absolute()
+
+    def nights(self, job: str) -> list[date]:
+        """Nights that a job has published, oldest first."""
+        folder = self.root / "_nights" / job
+        if not folder.is_dir():
+            return []
+        return sorted(date.fromisoformat(link.name.removeprefix("as_of=")) for link in folder.glob("as_of=*"))
+
+    def manifest(self, job: str, as_of: date) -> dict[str, Any] | None:
+        """Manifest of the published run of a night, or None where there is none."""
+        try:
+            text = (self._night(job, as_of) / MANIFEST).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        manifest: dict[str, Any] = json.loads(text)
+        return manifest
+
+    def path(self, table: str, as_of: date) -> Path:
+        """Folder of a published table of a night; stays readable when the night is published again.
+
+        Raises InputMissingError that says which job makes the table.
+        """
+        job = JOB_OF[table]
+        folder = (self._night(job, as_of) / table).resolve()
+        if not folder.is_dir():
+            known = ", ".join(str(night) for night in self.nights(job)[-5:]) or "none"
+            raise InputMissingError(
+                f"{table}: no night {as_of} is published under {self.root} (last nights: {known}); "
+                f"run jobs/{job}.py --as-of {as_of} first"
+            )
+        return folder
+
+    def read(self, spark: SparkSession, table: str, as_of: date, after: date | None = None) -> DataFrame:
+        """A published table as of a night.
+
+        Of a table that holds each night's own rows, those of all nights up to `as_of`: later than `after`, if given.
+        """
+        nights = [as_of]
+        if table in NIGHTLY:
+            known = [night for night in self.nights(JOB_OF[table]) if night <= as_of]
+            nights = [night for night in known if after is None or night > after] or nights
+        paths = [str(self.path(table, night)) for night in nights]
+        return spark.read.schema(schema_of(table)).parquet(*paths)
+
+    def last_night(self, job: str, before: date, inclusive: bool = False) -> date | None:
+        """The last night earlier than `before` (or on it, if `inclusive`) that a job has published."""
+        earlier = (night for night in self.nights(job) if night < before or (inclusive and night == before))
+        return max(earlier, default=None)
+
+    def begin(self, job: str, as_of: date, inputs: Mapping[str, Any]) -> Run | None:
+        """Open a run of a job for a night, or None where the night stands with the same inputs and code.
+
+        `inputs` is all that decides the output, as JSON can hold it.
+        """
+        manifest = self.manifest(job, as_of)
+        digest = digest_of({"inputs": inputs, "code": code_version()})
+        if manifest is not None and manifest["inputs_digest"] == digest:
+            return None
+        run_id = f"{job}-{as_of}-{digest[:8]}-{uuid.uuid4().hex[:8]}"
+        directory = self.root / "_staging" / run_id
+        directory.mkdir(parents=True)
+        return Run(job, as_of, run_id, directory, inputs, self._target(job, as_of))
+
+    @contextmanager
+    def staged(self, run: Run) -> Iterator[Run]:
+        """Remove what a run has staged when it ends without having published."""
+        try:
+            yield run
+        finally:
+            shutil.rmtree(run.directory, ignore_errors=True)
+
+    def publish(self, run: Run, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a run's tables the ones that readers see, in one step; returns the run's manifest.
+
+        Raises AuditError where a table is missing or unreadable, and PublishConflictError where another run
+        published the night since this one began; in both cases nothing is changed.
+        """
+        manifest = {
+            "run_id": run.id,
+            "job": run.job,
+            "as_of": run.as_of.isoformat(),
+            "inputs": dict(run.inputs),
+            "inputs_digest": digest_of({"inputs": run.inputs, "code": code_version()}),
+            "code": code_version(),
+            "config": dict(config),
+            "metrics": dict(metrics),
+            "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "tables": {table: _describe(run.path(table)) for table in TABLES[run.job]},
+        }
+        (run.directory / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str), encoding="utf-8")
+        with self._lock():
+            if self._target(run.job, run.as_of) != run.expected:
+                raise PublishConflictError(
+                    f"{run.job} {run.as_of}: another run published this night since this one began; "
+                    "nothing was changed; run again to build on it"
+                )
+            for scratch in run.directory.glob("_*"):
+                shutil.rmtree(scratch)
+            home = self.root / "_runs" / run.id
+            home.parent.mkdir(exist_ok=True)
+            run.directory.rename(home)
+            self._link_tables(run)
+            _switch(self._night(run.job, run.as_of), home)
+        return manifest
+
+    def _night(self, job: str, as_of: date) -> Path:
+        return self.root / "_nights" / job / f"as_of={as_of.isoformat()}"
+
+    def _target(self, job: str, as_of: date) -> str | None:
+        link = self._night(job, as_of)
+        return str(link.readlink()) if link.is_symlink() else None
+
+    def _link_tables(self, run: Run) -> None:
+        """Links from the tables' own folders through the night's link: dangling until that one is switched."""
+        for table in TABLES[run.job]:
+            link = self.root / table / f"as_of={run.as_of.isoformat()}"
+            if not link.is_symlink():
+                _switch(link, self._night(run.job, run.as_of) / table)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One publisher at a time: compare and switch belong together."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "_lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _switch(link: Path, target: Path) -> None:
+    """Point a link at a target, atomically; the link is relative, so that a warehouse can be moved."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    fresh = link.with_name(f".{link.name}.{os.getpid()}.{time.monotonic_ns()}")
+    fresh.symlink_to(os.path.relpath(target, link.parent))
+    fresh.replace(link)
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    """Rows, bytes and digest of each file of a staged table. Raises AuditError where there is none."""
+    hidden = (".", "_")  # Spark's checksums and markers
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(hidden))
+    if not files:
+        raise AuditError(f"{folder.name}: the run wrote no file of this table; nothing was published")
+    described = [_describe_file(path, folder) for path in files]
+    return {
+        "rows": sum(entry["rows"] for entry in described),
+        "bytes": sum(entry["bytes"] for entry in described),
+        "files": described,
+    }
+
+
+def _describe_file(path: Path, folder: Path) -> dict[str, Any]:
+    try:
+        rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else 0
+    except (OSError, ValueError) as error:
+        raise AuditError(f"{folder.name}/{path.name}: not Parquet; nothing was published") from error
+    return {
+        "path": str(path.relative_to(folder)),
+        "rows": rows,
+        "bytes": path.stat().st_size,
+        "sha256": digest_of_file(path),
+    }
