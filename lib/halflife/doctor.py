@@ -101,7 +101,7 @@ def run_apart(part: Part, log: Path) -> Outcome:
     with log.open("a", encoding="utf-8") as words:
         words.write(f"=== {part.name}\n")
         words.flush()
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, "-m", "halflife.doctor", "--inside", "--part", part.name],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -110,13 +110,13 @@ def run_apart(part: Part, log: Path) -> Outcome:
             env=_quiet_environment(log),
             # A group of its own, so that a JVM or a rank it started can be ended with it.
             start_new_session=True,
-        )
-        try:
-            output, _ = process.communicate(timeout=part.limit_seconds)
-        except subprocess.TimeoutExpired:
-            return Outcome(False, f"no answer within {part.limit_seconds} s", time.monotonic() - begin)
-        finally:
-            _end_group(process)
+        ) as process:
+            try:
+                output, _ = process.communicate(timeout=part.limit_seconds)
+            except subprocess.TimeoutExpired:
+                return Outcome(False, f"no answer within {part.limit_seconds} s", time.monotonic() - begin)
+            finally:
+                _end_group(process)
         words.write(output)
     seconds = time.monotonic() - begin
     results = [line.removeprefix(RESULT) for line in output.splitlines() if line.startswith(RESULT)]
