@@ -6,13 +6,24 @@ from collections.abc import Sequence
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from halflife import schemas
 
 MICROS_PER_DAY = 86_400_000_000.0
 
-# A state's fields, in the order in which the states of a pair are sorted: by time first.
-FIELDS = ("anchor_time", "event_count", "revived", "positive", "negative")
+# A state's fields, in the order in which the states of a pair are sorted: by time first. Nulls are
+# allowed, though there are none: Spark's fold wants one type from step to step, and takes a sum to be nullable.
+STATE = T.StructType(
+    [
+        T.StructField("anchor_time", T.TimestampType()),
+        T.StructField("event_count", T.LongType()),
+        T.StructField("revived", T.BooleanType()),
+        T.StructField("positive", T.ArrayType(T.DoubleType())),
+        T.StructField("negative", T.ArrayType(T.DoubleType())),
+    ]
+)
+FIELDS = tuple(STATE.names)
 
 
 def merge(states: DataFrame, half_lives_days: Sequence[float], retained_share: float, silence_days: float) -> DataFrame:
@@ -28,7 +39,6 @@ def merge(states: DataFrame, half_lives_days: Sequence[float], retained_share: f
     parts = states.groupBy("user_index", "item_index").agg(
         F.array_sort(F.collect_list(F.struct(*FIELDS))).alias("parts")
     )
-    kind = states.select(F.struct(*FIELDS).alias("state")).schema["state"].dataType
 
     def fold(state: Column, event: Column) -> Column:
         days = (F.unix_micros(event["anchor_time"]) - F.unix_micros(state["anchor_time"])) / MICROS_PER_DAY
@@ -40,11 +50,11 @@ def merge(states: DataFrame, half_lives_days: Sequence[float], retained_share: f
             (retained & (days >= silence_days)).alias("revived"),
             *(_sum(faded[name], event[name]).alias(name) for name in faded),
         )
-        return merged.cast(kind)
+        return merged.cast(STATE)
 
     first = F.element_at("parts", 1)
     rest = F.slice("parts", 2, F.size("parts"))
-    merged = parts.select("user_index", "item_index", F.aggregate(rest, first.cast(kind), fold).alias("state"))
+    merged = parts.select("user_index", "item_index", F.aggregate(rest, first.cast(STATE), fold).alias("state"))
     return merged.select("user_index", "item_index", "state.*").select(*schemas.MEMORY.names)
 
 

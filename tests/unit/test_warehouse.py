@@ -1,0 +1,118 @@
+"""Publishing: all tables at once, a rerun that does nothing, a loser that changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from halflife.errors import AuditError, InputMissingError, PublishConflictError
+from halflife.warehouse import Run, Warehouse, digests
+
+NIGHT = date(2026, 1, 2)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Warehouse:
+    return Warehouse(tmp_path / "warehouse")
+
+
+def begun(store: Warehouse, inputs: str, night: date = NIGHT) -> Run:
+    run = store.begin("evaluate", night, {"inputs": inputs})
+    assert run is not None
+    return run
+
+
+def staged(store: Warehouse, inputs: str, value: int, night: date = NIGHT) -> Run:
+    run = begun(store, inputs, night)
+    run.path("metrics").mkdir()
+    pq.write_table(pa.table({"value": [value]}), run.path("metrics") / "part-0.parquet")
+    return run
+
+
+def visible(store: Warehouse) -> list[int]:
+    """What a reader who knows nothing of halflife sees."""
+    table = pq.read_table(store.root / "metrics" / f"as_of={NIGHT}", partitioning=None)
+    values: list[int] = table.column("value").to_pylist()
+    return values
+
+
+def test_a_table_appears_when_it_is_published_and_not_before(store: Warehouse) -> None:
+    run = staged(store, "a", 1)
+    assert not (store.root / "metrics").exists()
+    manifest = store.publish(run, {}, {"users": 3})
+    assert visible(store) == [1]
+    assert manifest["tables"]["metrics"]["rows"] == 1
+    assert store.manifest("evaluate", NIGHT) == manifest
+    assert store.nights("evaluate") == [NIGHT]
+    assert not run.directory.exists()
+
+
+def test_the_same_inputs_are_nothing_to_do_and_others_replace_the_night(store: Warehouse) -> None:
+    store.publish(staged(store, "a", 1), {}, {})
+    assert store.begin("evaluate", NIGHT, {"inputs": "a"}) is None
+    old = store.path("metrics", NIGHT)
+    store.publish(staged(store, "b", 2), {}, {})
+    assert visible(store) == [2]
+    assert pq.read_table(old, partitioning=None).column("value").to_pylist() == [1]  # an open reader finishes
+
+
+def test_the_later_of_two_publishers_loses_and_changes_nothing(store: Warehouse) -> None:
+    first, second = staged(store, "a", 1), staged(store, "b", 2)
+    store.publish(first, {}, {})
+    with pytest.raises(PublishConflictError, match="another run published"):
+        store.publish(second, {}, {})
+    assert visible(store) == [1]
+
+
+def test_a_run_that_fails_leaves_the_last_table_and_no_staging(store: Warehouse) -> None:
+    store.publish(staged(store, "a", 1), {}, {})
+    run = staged(store, "b", 2)
+    with pytest.raises(ZeroDivisionError), store.staged(run):
+        raise ZeroDivisionError
+    assert visible(store) == [1]
+    assert list((store.root / "_staging").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 but not really"])
+def test_a_table_that_is_missing_or_broken_is_not_published(store: Warehouse, content: bytes | None) -> None:
+    run = begun(store, "a")
+    if content is not None:
+        run.path("metrics").mkdir()
+        (run.path("metrics") / "part-0.parquet").write_bytes(content)
+    with pytest.raises(AuditError, match=r"metrics.*nothing was published"):
+        store.publish(run, {}, {})
+    assert store.nights("evaluate") == []
+
+
+def test_what_is_missing_is_named_with_the_job_that_makes_it(store: Warehouse) -> None:
+    store.publish(staged(store, "a", 1, date(2026, 1, 1)), {}, {})
+    with pytest.raises(
+        InputMissingError, match=r"metrics: no night 2026-01-02 .*last nights: 2026-01-01.*evaluate\.py"
+    ):
+        store.path("metrics", NIGHT)
+
+
+def test_a_warehouse_can_be_moved(store: Warehouse, tmp_path: Path) -> None:
+    store.publish(staged(store, "a", 1), {}, {})
+    shutil.move(store.root, tmp_path / "elsewhere")
+    assert visible(Warehouse(tmp_path / "elsewhere")) == [1]
+
+
+def test_nights_are_found_by_their_order(store: Warehouse) -> None:
+    for day in (3, 1, 2):
+        store.publish(staged(store, f"{day}", day, date(2026, 1, day)), {}, {})
+    assert store.last_night("evaluate", date(2026, 1, 3)) == date(2026, 1, 2)
+    assert store.last_night("evaluate", date(2026, 1, 3), inclusive=True) == date(2026, 1, 3)
+    assert store.last_night("evaluate", date(2026, 1, 1)) is None
+
+
+def test_the_digest_of_a_run_is_that_of_its_files(store: Warehouse) -> None:
+    first = store.publish(staged(store, "a", 1), {}, {})
+    second = store.publish(staged(store, "b", 1), {}, {})
+    third = store.publish(staged(store, "c", 2), {}, {})
+    assert digests(first) == digests(second) != digests(third)
