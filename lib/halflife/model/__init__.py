@@ -1,0 +1,1 @@
+"""The model: decay channels, encoder, jumps and losses, and the published artifact. Knows nothing of Spark."""

@@ -1,0 +1,261 @@
+"""A published model: saved without pickle, checked before use, and read by the nightly job.
+
+manifest.json   what it is, and a sha256 of each file
+weights.npz     the arrays
+items.parquet   item_index, item_id and category of the items that the arrays stand for
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from halflife.errors import ModelError
+from halflife.model import manifest as manifests
+from halflife.model.architecture import Architecture, Shapes
+from halflife.model.features import encoder_input, event_features
+from halflife.model.manifest import RETRAIN, Manifest, catalogue_digest
+
+Matrix = NDArray[np.float32]
+Arrays = Mapping[str, NDArray[Any]]
+
+WEIGHTS: Final = "weights.npz"
+ITEMS: Final = "items.parquet"
+ENCODE_ROWS: Final = 256
+# Keeps exp finite whatever a damaged night may hold.
+LARGEST_LOG_RATE: Final = 10.0
+
+
+@dataclass(frozen=True)
+class ItemSide:
+    """The items' part of the affinity: bias (I,), log of a rate per day, and vectors (I, d)."""
+
+    bias: Matrix
+    vectors: Matrix
+
+
+class Model:
+    """A loaded model. NumPy only, but for `encode`, which imports TensorFlow when it is first called."""
+
+    def __init__(self, manifest: Manifest, weights: Mapping[str, Matrix]) -> None:
+        self.manifest = manifest
+        self.kind = manifest.kind
+        self.version = manifest.version
+        self.half_lives_days = np.asarray(manifest.half_lives_days, dtype=np.float64)
+        self.horizon_days = manifest.horizon_days
+        self.sequence_length = manifest.sequence_length
+        self.vector_size = manifest.vector_size
+        self.event_types = manifest.event_types
+        self.items = manifest.items
+        self._weights = weights
+        self._encoder: Any = None
+
+    def item_side(self, item_count: int) -> ItemSide:
+        """Bias and vectors of `item_count` items; those added after training get the cold ones."""
+        if self.kind == "exponential":
+            bias = np.full(item_count, -np.inf, dtype=np.float32)
+            return ItemSide(bias, np.zeros((item_count, self.vector_size), dtype=np.float32))
+        rows = self._rows(np.arange(item_count))
+        vectors = self._weights["items/vectors"][rows]
+        vectors[self.items :] = 0
+        return ItemSide(self._weights["items/bias"][rows], vectors)
+
+    def jumps(self, events: Arrays) -> NDArray[np.float64]:
+        """What each event adds to its pair's memory, K rates per day >= 0: (n,) columns give (n, K).
+
+        Columns as in the events table: item_index, type_index, strength (its sign is left to the caller),
+        gap_seconds, revisit_gap_seconds (NaN where there is none), revisit_count, session_position.
+        """
+        strength = np.abs(np.asarray(events["strength"], dtype=np.float64))[:, None]
+        if self.kind == "exponential":
+            return strength
+        rows, types = self._rows(events["item_index"]), self._one_hot(events["type_index"])
+        features = event_features(
+            events["gap_seconds"], events["revisit_gap_seconds"], events["revisit_count"], events["session_position"]
+        )
+        w = self._weights
+        inputs = np.concatenate([features, types, w["items/jump_inputs"][rows]], axis=1)
+        hidden = np.tanh(inputs @ w["jump/hidden_kernel"] + w["jump/hidden_bias"])
+        rates = hidden @ w["jump/kernel"] + w["jump/bias"] + w["items/log_amplitude"][rows][:, None]
+        jumps: NDArray[np.float64] = strength * np.exp(np.minimum(rates, LARGEST_LOG_RATE).astype(np.float64))
+        return jumps
+
+    def encode(self, sequences: Arrays, rows_per_call: int = ENCODE_ROWS) -> Matrix:
+        """Read-outs of users from their `sequences`, (B, L) columns and length (B,): (B, K, d).
+
+        Every call of the network has the same shape, filled up with empty rows, so that a user's read-out does not
+        depend on who else is encoded.
+        """
+        count = len(sequences["length"])
+        shape = (count, len(self.half_lives_days), self.vector_size)
+        if self.kind == "exponential":
+            return np.zeros(shape, dtype=np.float32)
+        self._check_length(sequences)
+        if self._encoder is None:
+            from halflife.model.encoding import compiled_encoder
+
+            self._encoder = compiled_encoder(self._architecture(), self._weights)
+        readouts = np.empty(shape, dtype=np.float32)
+        for begin in range(0, count, rows_per_call):
+            block = {name: column[begin : begin + rows_per_call] for name, column in sequences.items()}
+            self._one_hot(block["type_index"].max(axis=1, initial=0))
+            filled = encoder_input(block)
+            filled = filled._replace(item=self._rows(filled.item).astype(np.int32))
+            readouts[begin : begin + rows_per_call] = self._encoder(filled, rows_per_call)
+        return readouts
+
+    def _architecture(self) -> Architecture:
+        assert self.manifest.architecture is not None
+        return self.manifest.architecture
+
+    def _rows(self, items: NDArray[Any]) -> NDArray[Any]:
+        """Row of each item in the item arrays: the last, cold one for items not known in training."""
+        return np.minimum(items, self.items)
+
+    def _one_hot(self, types: NDArray[Any]) -> Matrix:
+        known = len(self.event_types)
+        if len(types) and (np.min(types) < 0 or np.max(types) >= known):
+            raise ModelError(f"model {self.version} knows {known} event types and met another; {RETRAIN}")
+        one_hot: Matrix = np.eye(known, dtype=np.float32)[types]
+        return one_hot
+
+    def _check_length(self, sequences: Arrays) -> None:
+        length = sequences["item_index"].shape[1] if len(sequences["length"]) else self.sequence_length
+        if length != self.sequence_length:
+            raise ModelError(
+                f"sequences hold {length} events, model {self.version} reads {self.sequence_length}: "
+                "set sessionize.sequence_length to that, or train again"
+            )
+
+
+def save(
+    directory: Path,
+    *,
+    architecture: Architecture,
+    weights: Mapping[str, Matrix],
+    items: pd.DataFrame,
+    event_types: Sequence[str],
+    as_of_seconds: float,
+    metrics: Mapping[str, float],
+    config: Mapping[str, Any],
+) -> Manifest:
+    """Write a trained model into a new `directory`. `items` has item_index 0..n-1 in order, item_id and category."""
+    return _write(
+        directory,
+        weights,
+        items,
+        kind="lstm",
+        half_lives_days=tuple(float(days) for days in weights["half_lives_days"]),
+        horizon_days=architecture.horizon_days,
+        sequence_length=architecture.sequence_length,
+        vector_size=architecture.vector_size,
+        architecture=architecture,
+        event_types=tuple(event_types),
+        as_of=_iso(as_of_seconds),
+        metrics=dict(metrics),
+        config=dict(config),
+    )
+
+
+def exponential(
+    directory: Path,
+    *,
+    half_life_days: float,
+    horizon_days: float,
+    sequence_length: int,
+    items: pd.DataFrame,
+    event_types: Sequence[str],
+    as_of_seconds: float,
+    config: Mapping[str, Any],
+) -> Model:
+    """Publish the classical law I(t) = I(0) 2^(-t/h): one half-life, a jump of |strength|, no affinity."""
+    _write(
+        directory,
+        {"half_lives_days": np.asarray([half_life_days], dtype=np.float32)},
+        items,
+        kind="exponential",
+        half_lives_days=(half_life_days,),
+        horizon_days=horizon_days,
+        sequence_length=sequence_length,
+        vector_size=1,
+        architecture=None,
+        event_types=tuple(event_types),
+        as_of=_iso(as_of_seconds),
+        metrics={},
+        config=dict(config),
+    )
+    return load(directory)
+
+
+def load(directory: Path) -> Model:
+    """Read a published model; digests, then names, shapes and values are checked before anything is used.
+
+    Raises ModelError that names the file and the remedy.
+    """
+    manifest = manifests.read(directory)
+    path = directory / WEIGHTS
+    if WEIGHTS not in manifest.sha256 or ITEMS not in manifest.sha256:
+        raise ModelError(f"{directory / manifests.NAME}: names no {WEIGHTS} or no {ITEMS}; {RETRAIN}")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            weights = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path}: not readable as arrays ({error}); {RETRAIN}") from error
+    _check_arrays(path, weights, _expected_shapes(manifest))
+    _check_items(directory / ITEMS, manifest)
+    return Model(manifest, weights)
+
+
+def _write(directory: Path, weights: Mapping[str, Matrix], items: pd.DataFrame, **fields: Any) -> Manifest:
+    directory.mkdir(parents=True, exist_ok=False)
+    np.savez(directory / WEIGHTS, **weights)
+    items[["item_index", "item_id", "category"]].to_parquet(directory / ITEMS, index=False)
+    digests = {name: manifests.digest_of(directory / name) for name in (WEIGHTS, ITEMS)}
+    version = f"{fields['as_of'][:10].replace('-', '')}-{digests[WEIGHTS][:8]}"
+    manifest = Manifest(
+        version=version,
+        items=len(items),
+        catalogue_digest=catalogue_digest(items["item_id"]),
+        sha256=digests,
+        **fields,
+    )
+    manifests.write(directory, manifest)
+    return manifest
+
+
+def _expected_shapes(manifest: Manifest) -> Shapes:
+    if manifest.architecture is None:
+        return {"half_lives_days": (1,)}
+    return manifest.architecture.shapes_for_scoring()
+
+
+def _check_arrays(path: Path, weights: Mapping[str, NDArray[Any]], expected: Shapes) -> None:
+    if set(weights) != set(expected):
+        names = ", ".join(sorted(set(weights) ^ set(expected)))
+        raise ModelError(f"{path}: missing or unknown arrays: {names}; {RETRAIN}")
+    for name, shape in expected.items():
+        array = weights[name]
+        if array.shape != shape or array.dtype != np.float32:
+            found = f"{array.dtype}{array.shape}"
+            raise ModelError(f"{path}: {name} is {found}, expected float32{shape}; {RETRAIN}")
+        if not np.isfinite(array).all():
+            raise ModelError(f"{path}: {name} holds values that are not finite; {RETRAIN}")
+
+
+def _check_items(path: Path, manifest: Manifest) -> None:
+    items = pd.read_parquet(path, columns=["item_index", "item_id"])
+    in_order = np.array_equal(items["item_index"], np.arange(manifest.items))
+    if not in_order or catalogue_digest(items["item_id"]) != manifest.catalogue_digest:
+        raise ModelError(f"{path}: not the catalogue that the manifest names; {RETRAIN}")
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).isoformat()

@@ -1,0 +1,1 @@
+"""Training: user histories to batches, petastorm feed, the loop of one Horovod rank, and its launcher."""

@@ -1,0 +1,253 @@
+"""User histories sliced into training batches, in NumPy.
+
+An example is a user and a cut time: what happened before the cut is input, what follows within the horizon is
+target. Nothing at or after the cut enters the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halflife.decay import SECONDS_PER_DAY
+from halflife.model.features import (
+    EVENT_FEATURES,
+    SEQUENCE_FEATURES,
+    EncoderInput,
+    event_features_of_sequences,
+    sequence_features,
+)
+
+Floats = NDArray[np.float32]
+Times = NDArray[np.float64]
+Indexes = NDArray[np.int32]
+
+COLUMNS: Final = (
+    "item_index",
+    "type_index",
+    "strength",
+    "event_seconds",
+    "gap_log",
+    "revisit_gap_log",
+    "revisit_count",
+    "session_position",
+    "hour",
+    "weekday",
+)
+
+
+@dataclass(frozen=True)
+class History:
+    """One user's events, oldest first: (n,) times, items, types and strengths, and the features of both networks."""
+
+    seconds: Times
+    item: Indexes
+    type: Indexes
+    strength: Floats
+    first_visit: NDArray[np.bool_]
+    session_start: NDArray[np.bool_]
+    jump_features: Floats
+    sequence_features: Floats
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+
+class EventTable(NamedTuple):
+    """The events of a batch's users (N,), and the (event, cut) terms that memory sums over (M,)."""
+
+    features: Floats
+    item: Indexes
+    type: Indexes
+    strength: Floats
+    term_event: Indexes
+    term_pair: Indexes
+    term_age_days: Floats
+
+
+class Pairs(NamedTuple):
+    """The (cut, item) pairs that have memory (P,), and which of them hold a negative event."""
+
+    cut: Indexes
+    item: Indexes
+    with_negative: Indexes
+
+
+class Targets(NamedTuple):
+    """Positive strength by (cut, item) within the horizon (Y,); `pair` is its place in Pairs, or their number."""
+
+    cut: Indexes
+    item: Indexes
+    strength: Floats
+    pair: Indexes
+
+
+class Batch(NamedTuple):
+    """What one step reads."""
+
+    history: EventTable
+    pairs: Pairs
+    cuts: EncoderInput
+    targets: Targets
+
+
+def history_of(row: Mapping[str, Any], before_seconds: float) -> History:
+    """One row of the training table (columns of `sequences`), cut to its valid entries before `before_seconds`."""
+    seconds = np.asarray(row["event_seconds"], dtype=np.float64)[: int(row["length"])]
+    count = int(np.searchsorted(seconds, before_seconds, side="left"))
+    columns = {name: np.asarray(row[name])[:count] for name in COLUMNS}
+    return History(
+        seconds=seconds[:count],
+        item=columns["item_index"].astype(np.int32),
+        type=columns["type_index"].astype(np.int32),
+        strength=columns["strength"].astype(np.float32),
+        first_visit=columns["revisit_count"] == 0,
+        session_start=columns["session_position"] == 0,
+        jump_features=event_features_of_sequences(columns),
+        sequence_features=sequence_features(columns),
+    )
+
+
+def random_cuts(history: History, count: int, first: float, last: float, rng: np.random.Generator) -> Times:
+    """`count` times uniform in [first, last], none before the user's first event; empty where that leaves nothing.
+
+    Uniform in time, not at session starts: a nightly score is asked for at midnight whether the user comes or
+    not, and only then is the expected strength calibrated.
+    """
+    if not len(history):
+        return np.empty(0)
+    start = max(first, float(history.seconds[0]) + 1.0)
+    return rng.uniform(start, last, size=count) if start < last else np.empty(0)
+
+
+def next_session(history: History, after: float, before: float) -> tuple[float, Indexes] | None:
+    """Time and items of the user's first session that starts in [after, before); None without one or without a past."""
+    starts = np.flatnonzero(history.session_start & (history.seconds >= after) & (history.seconds < before))
+    if not len(starts) or not starts[0]:
+        return None
+    end = starts[1] if len(starts) > 1 else len(history)
+    return float(history.seconds[starts[0]]), np.unique(history.item[starts[0] : end])
+
+
+def batch_of(histories: Sequence[History], cuts: Sequence[Times], sequence_length: int, horizon_days: float) -> Batch:
+    """Put users and their cut times (in epoch seconds) together; users without cuts add nothing."""
+    horizon = horizon_days * SECONDS_PER_DAY
+    parts = [_UserPart(h, c, sequence_length, horizon) for h, c in zip(histories, cuts, strict=True) if len(c)]
+    events = np.cumsum([0, *(part.events for part in parts)])
+    pairs = np.cumsum([0, *(len(part.pair_item) for part in parts)])
+    rows = np.cumsum([0, *(len(part.cuts) for part in parts)])
+    last_pair = int(pairs[-1])
+    return Batch(
+        history=EventTable(
+            features=_joined([p.history.jump_features[: p.events] for p in parts], np.float32, EVENT_FEATURES),
+            item=_joined([p.history.item[: p.events] for p in parts], np.int32),
+            type=_joined([p.history.type[: p.events] for p in parts], np.int32),
+            strength=_joined([p.history.strength[: p.events] for p in parts], np.float32),
+            term_event=_joined([p.term_event + o for p, o in zip(parts, events, strict=False)], np.int32),
+            term_pair=_joined([p.term_pair + o for p, o in zip(parts, pairs, strict=False)], np.int32),
+            term_age_days=_joined([p.term_age_days for p in parts], np.float32),
+        ),
+        pairs=Pairs(
+            cut=_joined([p.pair_cut + o for p, o in zip(parts, rows, strict=False)], np.int32),
+            item=_joined([p.pair_item for p in parts], np.int32),
+            with_negative=_joined([p.with_negative + o for p, o in zip(parts, pairs, strict=False)], np.int32),
+        ),
+        cuts=_encoder_input(parts, sequence_length),
+        targets=Targets(
+            cut=_joined([p.target_cut + o for p, o in zip(parts, rows, strict=False)], np.int32),
+            item=_joined([p.target_item for p in parts], np.int32),
+            strength=_joined([p.target_strength for p in parts], np.float32),
+            pair=_joined(
+                [np.where(p.target_pair < 0, last_pair, p.target_pair + o) for p, o in zip(parts, pairs, strict=False)],
+                np.int32,
+            ),
+        ),
+    )
+
+
+class _UserPart:
+    """One user's share of a batch, counted from zero: the batch adds the offsets."""
+
+    def __init__(self, history: History, cuts: Times, sequence_length: int, horizon_seconds: float) -> None:
+        self.history = history
+        self.cuts = cuts
+        self.known = np.searchsorted(history.seconds, cuts, side="left")
+        self.events = int(self.known.max())
+        self.sequence_length = sequence_length
+        self._memory_terms()
+        self._collect_targets(horizon_seconds)
+
+    def _memory_terms(self) -> None:
+        """Terms, and pairs numbered cut by cut over the items known before the last cut."""
+        self.items, place = np.unique(self.history.item[: self.events], return_inverse=True)
+        seconds = self.history.seconds
+        self.term_event = np.concatenate([np.arange(known) for known in self.known])
+        cut = np.repeat(np.arange(len(self.cuts)), self.known)
+        self.term_pair = cut * len(self.items) + place[self.term_event]
+        self.term_age_days = (self.cuts[cut] - seconds[self.term_event]) / SECONDS_PER_DAY
+        self.pair_cut = np.repeat(np.arange(len(self.cuts)), len(self.items))
+        self.pair_item = np.tile(self.items, len(self.cuts))
+        self.with_negative = np.unique(self.term_pair[self.history.strength[self.term_event] < 0])
+
+    def _collect_targets(self, horizon_seconds: float) -> None:
+        ends = np.searchsorted(self.history.seconds, self.cuts + horizon_seconds, side="left")
+        cuts, items, strengths = [], [], []
+        for number, (begin, end) in enumerate(zip(self.known, ends, strict=True)):
+            positive = np.maximum(self.history.strength[begin:end], 0)
+            chosen = positive > 0
+            found, place = np.unique(self.history.item[begin:end][chosen], return_inverse=True)
+            cuts.append(np.full(len(found), number))
+            items.append(found)
+            strengths.append(np.bincount(place, weights=positive[chosen], minlength=len(found)))
+        self.target_cut = np.concatenate(cuts)
+        self.target_item = np.concatenate(items)
+        self.target_strength = np.concatenate(strengths)
+        self.target_pair = self._pairs_of_targets()
+
+    def _pairs_of_targets(self) -> NDArray[np.int64]:
+        """Pair of each target, -1 where the user has no event on the item."""
+        if not len(self.items):
+            return np.full(len(self.target_item), -1)
+        place = np.minimum(np.searchsorted(self.items, self.target_item), len(self.items) - 1)
+        known = self.items[place] == self.target_item
+        return np.where(known, self.target_cut * len(self.items) + place, -1)
+
+
+def _encoder_input(parts: Sequence[_UserPart], length: int) -> EncoderInput:
+    rows = sum(len(part.cuts) for part in parts)
+    width = (rows, length)
+    cuts = EncoderInput(
+        item=np.zeros(width, dtype=np.int32),
+        type=np.zeros(width, dtype=np.int32),
+        strength=np.zeros(width, dtype=np.float32),
+        features=np.zeros((*width, SEQUENCE_FEATURES), dtype=np.float32),
+        age_days=np.zeros(width, dtype=np.float32),
+        length=np.zeros(rows, dtype=np.int32),
+        days_since_last=np.zeros(rows, dtype=np.float32),
+    )
+    row = 0
+    for part in parts:
+        history = part.history
+        for cut, known in zip(part.cuts, part.known, strict=True):
+            chosen = slice(max(0, known - length), known)
+            count = chosen.stop - chosen.start
+            cuts.item[row, :count] = history.item[chosen]
+            cuts.type[row, :count] = history.type[chosen]
+            cuts.strength[row, :count] = history.strength[chosen]
+            cuts.features[row, :count] = history.sequence_features[chosen]
+            cuts.age_days[row, :count] = (history.seconds[known - 1] - history.seconds[chosen]) / SECONDS_PER_DAY
+            cuts.length[row] = count
+            cuts.days_since_last[row] = (cut - history.seconds[known - 1]) / SECONDS_PER_DAY
+            row += 1
+    return cuts
+
+
+def _joined(parts: Sequence[NDArray[Any]], kind: type[np.generic], *width: int) -> NDArray[Any]:
+    if not parts:
+        return np.empty((0, *width), dtype=kind)
+    joined: NDArray[Any] = np.concatenate(parts).astype(kind, copy=False)
+    return joined

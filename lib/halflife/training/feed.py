@@ -1,0 +1,68 @@
+"""The training table through petastorm: disjoint row groups a rank, in an order of the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from petastorm import make_batch_reader
+from petastorm.errors import NoDataAvailableError
+
+from halflife.errors import InputMissingError
+from halflife.training.examples import COLUMNS, History, history_of
+
+# petastorm keeps its own schemas as pickles in this file; reading one would run whatever it holds.
+PICKLED_METADATA: Final = "_common_metadata"
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder without Parquet files, and one with petastorm's pickled metadata."""
+    if (folder / PICKLED_METADATA).exists():
+        raise InputMissingError(f"{folder}: holds {PICKLED_METADATA}, a pickle; write plain Parquet instead")
+    if not any(folder.glob("*.parquet")):
+        raise InputMissingError(f"{folder}: no Parquet files")
+
+
+def histories(
+    folder: Path, *, before_seconds: float, shard: int, shards: int, seed: int, shuffle_rows: int
+) -> Iterator[History]:
+    """This shard's users once each, row groups in the order of `seed` and rows shuffled `shuffle_rows` at a time.
+
+    The row groups of a shard are the same whatever the seed, and no two shards share one.
+    """
+    rng = np.random.default_rng([seed, shard])
+    buffer: list[History] = []
+    for rows in _row_groups(folder, shard, shards, seed):
+        for place in range(len(rows.length)):
+            row = {name: getattr(rows, name)[place] for name in (*COLUMNS, "length")}
+            buffer.append(history_of(row, before_seconds))
+            if len(buffer) == shuffle_rows:
+                yield from _shuffled(buffer, rng)
+                buffer = []
+    yield from _shuffled(buffer, rng)
+
+
+def _row_groups(folder: Path, shard: int, shards: int, seed: int) -> Iterator[Any]:
+    """Row groups of a shard as named tuples of columns; none where there are fewer row groups than shards."""
+    try:
+        reader = make_batch_reader(
+            folder.resolve().as_uri(),
+            schema_fields=[f"^{name}$" for name in (*COLUMNS, "length")],
+            reader_pool_type="dummy",
+            shuffle_row_groups=True,
+            seed=seed,
+            num_epochs=1,
+            cur_shard=shard,
+            shard_count=shards,
+        )
+    except NoDataAvailableError:
+        return
+    with reader:
+        yield from reader
+
+
+def _shuffled(buffer: list[History], rng: np.random.Generator) -> Iterator[History]:
+    for place in rng.permutation(len(buffer)):
+        yield buffer[place]

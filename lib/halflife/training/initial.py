@@ -1,0 +1,102 @@
+"""Where training starts: popularity, repeat propensity, and the memory at the classical law."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halflife.decay import LN2, SECONDS_PER_DAY
+from halflife.model.network import Network
+from halflife.training.examples import History
+
+Counts = NDArray[np.float64]
+
+# Events of an item that its repeat propensity is shrunk by, towards that of the whole log.
+PRIOR_EVENTS = 10.0
+# Strength that an item without any event starts with.
+UNSEEN_STRENGTH = 0.1
+# Log-count is brought to about -1..1.
+LOG_COUNT_SCALE = 5.0
+
+
+@dataclass(frozen=True)
+class ItemCounts:
+    """Positive events of each item: all, those that were returns, and the strength of first visits; user-days seen."""
+
+    events: Counts
+    returns: Counts
+    first_strength: Counts
+    user_days: float
+
+    def packed(self) -> Counts:
+        """All numbers in one array, to be summed over ranks."""
+        return np.concatenate([self.events, self.returns, self.first_strength, [self.user_days]])
+
+    @staticmethod
+    def unpacked(packed: Counts) -> ItemCounts:
+        """The counts from `packed`."""
+        events, returns, first = np.split(packed[:-1], 3)
+        return ItemCounts(events, returns, first, float(packed[-1]))
+
+    @property
+    def log_propensity(self) -> Counts:
+        """Logarithm of each item's share of returns over that of the whole log, smoothed: (items + 1,)."""
+        return np.asarray(np.log(self._propensity() / self._mean()))
+
+    @property
+    def features(self) -> Counts:
+        """Logit of the propensity and log-count, (items + 1, 2)."""
+        share = self._propensity()
+        return np.stack([np.log(share / (1 - share)), np.log1p(self.events) / LOG_COUNT_SCALE - 1], axis=1)
+
+    @property
+    def log_rates(self) -> Counts:
+        """Logarithm of the strength that a user's first visits bring each item a day: (items + 1,)."""
+        return np.asarray(np.log((self.first_strength + UNSEEN_STRENGTH) / max(self.user_days, 1.0)))
+
+    def _mean(self) -> float:
+        return float((self.returns.sum() + 1) / (self.events.sum() + 2))
+
+    def _propensity(self) -> Counts:
+        return (self.returns + PRIOR_EVENTS * self._mean()) / (self.events + PRIOR_EVENTS)
+
+
+def count_items(histories: Iterable[History], items: int, before_seconds: float) -> ItemCounts:
+    """Counts over the events before `before_seconds`; the last row, of items not known in training, stays empty."""
+    rows = items + 1
+    events, returns, first = np.zeros(rows), np.zeros(rows), np.zeros(rows)
+    days = 0.0
+    for history in histories:
+        chosen = (history.strength > 0) & (history.seconds < before_seconds)
+        if not chosen.any():
+            continue
+        item, is_first = history.item[chosen], history.first_visit[chosen]
+        events += np.bincount(item, minlength=rows)
+        returns += np.bincount(item[~is_first], minlength=rows)
+        first += np.bincount(item[is_first], weights=history.strength[chosen][is_first], minlength=rows)
+        days += (before_seconds - float(history.seconds[0])) / SECONDS_PER_DAY
+    return ItemCounts(events, returns, first, days)
+
+
+def start_network(network: Network, counts: ItemCounts, law_days: float) -> None:
+    """Set a new network to the baseline that it has to beat: popularity, and the classical law by propensity."""
+    network.items.bias.assign(counts.log_rates)
+    network.items.features.assign(counts.features)
+    network.items.log_propensity.assign(counts.log_propensity)
+    repeats = float((counts.returns.sum() + 1) / (counts.events.sum() + 2))
+    network.jump.bias.assign(law_log_rates(network.architecture.half_lives_days, law_days, repeats))
+
+
+def law_log_rates(half_lives_days: tuple[float, ...], law_days: float, repeats: float) -> NDArray[np.float32]:
+    """Log-rates per day with which an event's jump starts as the classical law: (K,).
+
+    An event is followed by `repeats` more in the long run, at a rate that halves in `law_days`; the law stands
+    between the two channels next to it, and every other channel starts with a hundredth.
+    """
+    logs = np.log(np.asarray(half_lives_days))
+    place = np.interp(np.log(law_days), logs, np.arange(len(logs)))
+    share = np.maximum(0.0, 1.0 - np.abs(np.arange(len(logs)) - place)) + 0.01
+    return np.asarray(np.log(repeats * share / share.sum()) + np.log(LN2) - logs, dtype=np.float32)
