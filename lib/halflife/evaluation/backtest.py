@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import reduce
-from typing import Final
+from typing import Final, NamedTuple
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -18,8 +17,8 @@ from halflife.errors import InputMissingError
 from halflife.evaluation import metrics, probability, protocol, ranking
 from halflife.evaluation.ranking import ModelInputs, PublishedLists
 
-# One row is one (as_of, model, segment, metric): the mean over `users` users, and its standard error where the
-# users' values are independent draws. Segment `all` holds every user; `tuning` is the validation before the cut.
+# One row is one (as_of, model, segment, metric): the mean over `users` users, and its standard error where the value
+# is a mean of one value a user. Segment `all` holds every user; `tuning` is the validation before the first night.
 METRICS: Final = T.StructType(
     [
         T.StructField("as_of", T.DateType(), False),
@@ -36,23 +35,43 @@ TUNED: Final = "half_life_tuned"
 CONSTANT: Final = "constant_rate"
 
 
+class MetricRow(NamedTuple):
+    """One row of METRICS."""
+
+    as_of: date
+    model: str
+    segment: str
+    metric: str
+    value: float
+    users: int
+    standard_error: float | None
+
+
+@dataclass(frozen=True)
+class PublishedScores:
+    """One night's score of every pair (one row is one user_id, item_id, score), its users, and the name to show."""
+
+    name: str
+    scores: DataFrame
+    users: int
+
+
 @dataclass(frozen=True)
 class Night:
     """One night to judge: its date, and what was published for it. What is None is left out.
 
-    `scores` holds every pair: user_index, item_index, score. `model` and `lists` are ranked beside the baselines.
+    `model` and `lists` are ranked beside the baselines, `scores` are judged as probabilities.
     """
 
     as_of: date
     model: ModelInputs | None = None
     lists: PublishedLists | None = None
-    scores: DataFrame | None = None
-    scores_name: str = "halflife"
+    scores: PublishedScores | None = None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics table (METRICS), and the half-life that the validation weeks chose."""
+    """The table METRICS, already computed, and the half-life that the validation days chose."""
 
     metrics: DataFrame
     tuned_half_life_days: float
@@ -76,125 +95,119 @@ def evaluate(
     horizon_days: float,
     on_stage: Callable[[str], None] = lambda _stage: None,
 ) -> Evaluation:
-    """Judge each night by `events`, which hold what happened after it too.
+    """Judge each night by `events` (columns of EVENTS), which hold what happened after it too.
 
     The single half-life is tuned once, on the validation days before the first night. `on_stage` is called
-    with a short text when a stage begins. Raises InputMissingError where a night has nothing to compare with.
+    with a short text when a stage begins. What comes back grows with nights and models, never with users.
+    Raises InputMissingError where a night has nothing to be compared with.
     """
     if not nights:
         raise InputMissingError("evaluate: no night was given")
     first = min(night.as_of for night in nights)
     on_stage(f"tuning the single half-life before {first}")
-    tuning = tune(events, first, options)
-    tuned_days = best_half_life(tuning, options)
-    tables = [tuning]
+    rows = tune(events, first, options)
+    tuned_days = best_half_life(rows, options)
     for night in nights:
         on_stage(f"next baskets after {night.as_of}")
-        tables.append(next_basket_metrics(events, night, tuned_days, options))
+        rows += next_basket_metrics(events, night, tuned_days, options)
         if night.scores is not None:
             on_stage(f"probabilities of {night.as_of}")
-            tables.append(probability_metrics(events, night, night.scores, horizon_days, options))
-    return Evaluation(reduce(DataFrame.unionByName, tables), tuned_days)
+            rows += probability_metrics(events, night.as_of, night.scores, horizon_days, options)
+    return Evaluation(events.sparkSession.createDataFrame(rows, METRICS), tuned_days)
 
 
-def tune(events: DataFrame, as_of: date, options: EvaluateConfig) -> DataFrame:
-    """METRICS of every half-life of the grid on the validation days before `as_of`, as segment `tuning`.
+def tune(events: DataFrame, as_of: date, options: EvaluateConfig) -> list[MetricRow]:
+    """Every half-life of the grid on the validation days before `as_of`, as segment `tuning`.
 
     The protocol again, `validation_days` earlier, so that nothing from `as_of` on is seen.
     """
-    cut = as_of - timedelta(days=options.validation_days)
+    cut = Night(as_of - timedelta(days=options.validation_days))
     grid = {_half_life_name(days): days for days in options.half_lives_days}
-    return _ranked(events, Night(cut), grid, options, segment="tuning", until=as_of)
+    return _ranked(events, cut, grid, options, segment="tuning", until=as_of)
 
 
-def best_half_life(tuning: DataFrame, options: EvaluateConfig) -> float:
+def best_half_life(tuning: Iterable[MetricRow], options: EvaluateConfig) -> float:
     """The half-life of the grid with the best NDCG at the first cut-off; the shorter of equals."""
     metric = f"ndcg@{options.cutoffs[0]}"
-    values = {row["model"]: row["value"] for row in tuning.where(F.col("metric") == metric).collect()}
+    values = {row.model: row.value for row in tuning if row.metric == metric}
     return max(sorted(options.half_lives_days), key=lambda days: values[_half_life_name(days)])
 
 
-def next_basket_metrics(events: DataFrame, night: Night, tuned_days: float, options: EvaluateConfig) -> DataFrame:
-    """METRICS of the next basket after one night: baselines, the model and the published lists."""
+def next_basket_metrics(events: DataFrame, night: Night, tuned_days: float, options: EvaluateConfig) -> list[MetricRow]:
+    """The next basket after one night: baselines, the model and the published lists."""
     half_lives = {_half_life_name(days): days for days in options.reported_half_lives_days}
     return _ranked(events, night, {TUNED: tuned_days, **half_lives}, options, segment="all")
 
 
 def probability_metrics(
-    events: DataFrame, night: Night, scores: DataFrame, horizon_days: float, options: EvaluateConfig
-) -> DataFrame:
-    """METRICS of one night's probabilities of all pairs over the horizon, beside one constant rate.
+    events: DataFrame, as_of: date, published: PublishedScores, horizon_days: float, options: EvaluateConfig
+) -> list[MetricRow]:
+    """One night's probabilities of all pairs over the horizon, beside one constant rate.
 
     The constant is the rate of the horizon before the night: all that was known without any model.
     """
-    cut = protocol.instant(night.as_of)
+    cut = protocol.instant(as_of)
     happened = probability.positive_pairs(events, cut, horizon_days)
     earlier = probability.positive_pairs(events, cut - timedelta(days=horizon_days), horizon_days)
-    bins = probability.score_bins(scores, happened)
+    bins = probability.score_bins(published.scores, happened)
     pairs, positives = float(bins.pairs.sum()), float(bins.positives.sum())
-    rate = earlier.count() / pairs
     by_model = {
-        night.scores_name: metrics.probability_metrics(bins, options.calibration_bins),
-        CONSTANT: metrics.constant_metrics(rate, pairs, positives, options.calibration_bins),
+        published.name: metrics.probability_metrics(bins, options.calibration_bins),
+        CONSTANT: metrics.constant_metrics(earlier.count() / pairs, pairs, positives, options.calibration_bins),
     }
-    by_model[night.scores_name] |= {"pairs": pairs, "positives": positives}
-    users = scores.agg(F.count_distinct("user_index")).collect()[0][0]
-    rows = [
-        (night.as_of, model, "all", metric, value, users, None)
+    return [
+        MetricRow(as_of, model, "all", metric, value, published.users, None)
         for model, values in by_model.items()
         for metric, value in values.items()
         if not math.isnan(value)
     ]
-    return scores.sparkSession.createDataFrame(rows, METRICS)
 
 
-def summary(rows: Iterable[T.Row]) -> list[SummaryRow]:
+def summary(rows: Iterable[MetricRow | Row]) -> list[SummaryRow]:
     """Rows of METRICS as one row per night, segment and model, in the order in which they first appear."""
-    tables: dict[tuple[date, str, str], SummaryRow] = {}
+    found: dict[tuple[date, str, str], SummaryRow] = {}
     for row in rows:
-        key = (row["as_of"], row["segment"], row["model"])
-        found = tables.setdefault(key, SummaryRow(*key, users=row["users"], values={}))
-        found.values[row["metric"]] = row["value"]
-    return list(tables.values())
+        key = (row.as_of, row.segment, row.model)
+        found.setdefault(key, SummaryRow(*key, users=row.users, values={})).values[row.metric] = row.value
+    return list(found.values())
 
 
 def _ranked(
     events: DataFrame,
     night: Night,
-    half_lives_days: dict[str, float],
+    half_lives_days: Mapping[str, float],
     options: EvaluateConfig,
     segment: str,
     until: date | None = None,
-) -> DataFrame:
-    """METRICS of every ranking of one cut."""
+) -> list[MetricRow]:
+    """Every ranking of one cut: means over the users with their standard errors, best-known rankings first."""
     cut = protocol.instant(night.as_of)
     kept = protocol.catalogue(events, options.event_types, cut, options.min_users_per_item)
-    cases = protocol.cases(events, options.event_types, cut, kept, until=protocol.instant(until) if until else None)
+    cases = protocol.cases(events, options.event_types, cut, kept, protocol.instant(until) if until else None)
     rankers = ranking.baseline_rankers(kept, half_lives_days, options.cutoffs)
     per_user = ranking.user_metrics(
         cases, kept, rankers, options.cutoffs, options.users_per_block, night.model, night.lists
     )
-    return _means(per_user, night.as_of, segment)
+    means = {(row["model"], row["metric"]): row for row in _means(per_user).collect()}
+    if not means:
+        raise InputMissingError(
+            f"evaluate: no user with a history has events of type {', '.join(options.event_types)} from"
+            f" {night.as_of} on{f' and before {until}' if until else ''}: nothing to compare with"
+        )
+    shown = [*rankers, *(part.name for part in (night.model, night.lists) if part)]
+    return [
+        MetricRow(night.as_of, model, segment, metric, row["value"], row["users"], row["standard_error"])
+        for (model, metric), row in sorted(means.items(), key=lambda item: (shown.index(item[0][0]), item[0][1]))
+    ]
 
 
-def _means(per_user: DataFrame, as_of: date, segment: str) -> DataFrame:
-    """USER_METRICS to METRICS: means over the users, with the standard error of each mean."""
-    return (
-        per_user.groupBy("model", "metric")
-        .agg(
-            F.mean("value").alias("value"),
-            F.count(F.lit(1)).alias("users"),
-            (F.stddev_samp("value") / F.sqrt(F.count(F.lit(1)))).alias("standard_error"),
-        )
-        .select(
-            F.lit(as_of).alias("as_of"),
-            "model",
-            F.lit(segment).alias("segment"),
-            "metric",
-            "value",
-            "users",
-            "standard_error",
-        )
+def _means(per_user: DataFrame) -> DataFrame:
+    """USER_METRICS by model and metric: value, users, standard_error."""
+    users = F.count(F.lit(1))
+    return per_user.groupBy("model", "metric").agg(
+        F.mean("value").alias("value"),
+        users.alias("users"),
+        (F.stddev_samp("value") / F.sqrt(users)).alias("standard_error"),
     )
 
 

@@ -107,14 +107,14 @@ def probability_metrics(bins: ScoreBins, quantiles: int) -> dict[str, float]:
 def constant_metrics(rate: float, pairs: float, positives: float, quantiles: int) -> dict[str, float]:
     """The same metrics for one probability `rate` given to every pair: what knowing nothing of a pair costs."""
     clipped = min(max(rate, PROBABILITY_FLOOR), 1.0 - PROBABILITY_FLOOR)
-    negatives = pairs - positives
+    loss = -positives * np.log(clipped) - (pairs - positives) * np.log1p(-clipped)
     bins = ScoreBins(
         pairs=np.array([pairs]),
         positives=np.array([positives]),
         score_sum=np.array([rate * pairs]),
         squared_sum=np.array([rate * rate * pairs]),
         positive_score_sum=np.array([rate * positives]),
-        log_loss_sum=np.array([-positives * np.log(clipped) - negatives * np.log1p(-clipped)]),
+        log_loss_sum=np.array([loss]),
     )
     return probability_metrics(bins, quantiles)
 

@@ -92,13 +92,10 @@ def catalogue(events: DataFrame, event_types: Sequence[str], cut: datetime, min_
 
 
 def column_map(kept: Catalogue, like: DataFrame) -> DataFrame:
-    """Each kept item's column, to be joined on item_index; small enough to broadcast. Session as in `like`."""
+    """Each kept item's `column` by item_index, small enough to broadcast; in the session of `like`."""
     rows = [(int(item), column) for column, item in enumerate(kept.item_indices)]
     schema = T.StructType(
-        [
-            T.StructField("item_index", T.IntegerType(), False),
-            T.StructField("column", T.IntegerType(), False),
-        ]
+        [T.StructField("item_index", T.IntegerType(), False), T.StructField("column", T.IntegerType(), False)]
     )
     return F.broadcast(like.sparkSession.createDataFrame(rows, schema))
 
@@ -123,7 +120,7 @@ def cases(
 
 def _histories(rows: DataFrame) -> DataFrame:
     # Sorted, so that two items bought in the same sessions add up in the same order and tie exactly.
-    entry = F.struct(_seconds("event_time").alias("seconds"), "column")
+    entry = F.struct(seconds("event_time").alias("seconds"), "column")
     return (
         rows.groupBy("user_index")
         .agg(F.sort_array(F.collect_list(entry)).alias("entries"))
@@ -137,12 +134,13 @@ def _histories(rows: DataFrame) -> DataFrame:
 
 def _first_baskets(rows: DataFrame) -> DataFrame:
     baskets = rows.groupBy("user_index", "session_id").agg(
-        F.min(_seconds("event_time")).alias("at_seconds"),
+        F.min(seconds("event_time")).alias("at_seconds"),
         F.sort_array(F.collect_list("column")).alias("truth"),
     )
     first = F.min(F.struct("at_seconds", "session_id", "truth")).alias("first")
     return baskets.groupBy("user_index").agg(first).select("user_index", "first.at_seconds", "first.truth")
 
 
-def _seconds(name: str) -> Column:
+def seconds(name: str) -> Column:
+    """A timestamp column as epoch seconds, whatever the session's time zone."""
     return F.unix_micros(name) / F.lit(1e6)

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame, GroupedData
+from pyspark.sql import Column, DataFrame, GroupedData
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -55,8 +55,9 @@ class BlockScorer(Protocol):
     ) -> NDArray[np.floating[Any]]:
         """Scores (B, n) of users (B,) at epoch seconds (B,) for items (n,); only their order counts.
 
-        `states` has one row for each of `users`, in that order: user_index, anchor_time and readouts as in
-        USER_STATES, null for a user without a state. `memory` holds these users' rows of MEMORY, in any order.
+        `states` has one row for each of `users`, in that order: user_index, anchor_seconds and readouts of
+        USER_STATES, null for a user without a state. `memory` holds the rows of MEMORY of these users and perhaps
+        of some others, in any order: user_index, item_index, anchor_seconds, positive, negative.
         """
         ...
 
@@ -73,7 +74,7 @@ class ModelInputs:
 
 @dataclass(frozen=True)
 class PublishedLists:
-    """Lists published as of the cut, one row is one (user_index, rank, item_index), and the name to show."""
+    """Lists published as of the cut, and the name to show: one row is one (user_index, rank, item_index)."""
 
     name: str
     recommendations: DataFrame
@@ -103,7 +104,7 @@ class _BlockWork:
                 frame["user_index"].to_numpy(dtype=np.int64),
                 frame["at_seconds"].to_numpy(dtype=np.float64),
                 self.catalogue.item_indices,
-                frame[["user_index", "anchor_time", "readouts"]],
+                frame[["user_index", "anchor_seconds", "readouts"]],
                 memory,
             )
             ranked.append((self.model_name, metrics.top_columns(scores, max(self.cutoffs))))
@@ -163,12 +164,17 @@ def user_metrics(
 
     if model is None:
         return _blocks(cases, users_per_block).applyInPandas(of_cases, USER_METRICS)
-    stated = cases.join(model.states.select("user_index", "anchor_time", "readouts"), on="user_index", how="left")
+    states = model.states.select("user_index", _anchor_seconds(), "readouts")
+    memory = model.memory.select("user_index", "item_index", _anchor_seconds(), "positive", "negative")
     return (
-        _blocks(stated, users_per_block)
-        .cogroup(_blocks(model.memory, users_per_block))
+        _blocks(cases.join(states, on="user_index", how="left"), users_per_block)
+        .cogroup(_blocks(memory, users_per_block))
         .applyInPandas(of_cases_and_memory, USER_METRICS)
     )
+
+
+def _anchor_seconds() -> Column:
+    return protocol.seconds("anchor_time").alias("anchor_seconds")
 
 
 def _blocks(frame: DataFrame, users_per_block: int) -> GroupedData:
