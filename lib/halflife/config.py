@@ -98,15 +98,46 @@ class SessionizeConfig(Section):
 class ModelConfig(Section):
     kind: Literal["lstm", "exponential"] = "lstm"
     half_life_days: PositiveFloat = Field(default=90.0, description="of the exponential law")
-    half_lives_days: tuple[PositiveFloat, ...] = (1 / 24, 1.0, 7.0, 30.0, 180.0)
-    horizon_days: PositiveFloat = 7.0
+    half_lives_days: tuple[PositiveFloat, ...] = Field(
+        default=(1 / 24, 1.0, 7.0, 30.0, 180.0),
+        min_length=1,
+        description="of the decay channels, where training starts",
+    )
+    horizon_days: PositiveFloat = Field(default=7.0, description="a score says what happens within so many days")
+    vector_size: PositiveInt = Field(default=32, description="of the item vectors and of each read-out")
+    lstm_units: tuple[PositiveInt, ...] = Field(default=(64, 32), min_length=1)
+    jump_units: PositiveInt = 32
+    item_traits: PositiveInt = Field(default=8, description="learned numbers of an item that shape its jumps")
+
+    @field_validator("half_lives_days")
+    @classmethod
+    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError("half-lives must ascend")
+        return value
 
 
 class TrainConfig(Section):
-    ranks: PositiveInt = 2
-    seed: int = 7
-    history_length: PositiveInt = 2_048
-    validation_days: PositiveInt = 28
+    ranks: PositiveInt = Field(default=2, description="Horovod processes, each on a core (a Spark task)")
+    seed: Annotated[int, Field(ge=0)] = 7
+    history_length: PositiveInt = Field(default=2_048, description="a user's last events that training sees")
+    validation_days: PositiveInt = Field(default=28, description="held out before the cut, to choose the best epoch")
+    epochs: PositiveInt = 6
+    patience: PositiveInt = Field(default=2, description="epochs without a better validation loss before it ends")
+    catch_up_epochs: Annotated[int, Field(ge=0)] = Field(
+        default=1, description="epochs that follow on all history, validation days included"
+    )
+    users_per_batch: PositiveInt = Field(default=32, description="of one rank")
+    cuts_per_user: PositiveInt = Field(default=4, description="examples of a user an epoch, at random times")
+    recency_days: PositiveFloat = Field(default=90.0, description="examples are drawn half as often so long ago")
+    learning_rate: PositiveFloat = 3e-3
+    warm_up_steps: PositiveInt = 20
+    clip_norm: PositiveFloat = 10.0
+    l2: Annotated[float, Field(ge=0)] = 1e-4
+    negatives: PositiveInt = Field(default=24_576, description="items a step sums over; a larger catalogue is sampled")
+    shuffle_rows: PositiveInt = Field(default=512, description="users that are shuffled at a time")
+    validation_users: PositiveInt = Field(default=4_096, description="at most so many of all ranks")
+    start_timeout_seconds: PositiveInt = Field(default=180, description="to get all ranks running")
 
 
 class ScoreConfig(Section):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from halflife.decay import LN2
+from halflife.model.batch import Batch, EventTable
+from halflife.model.features import EncoderInput
 from halflife.model.network import Network, Tensor
 
 # Keeps the logarithm finite where an item has neither popularity nor memory.
@@ -28,7 +30,7 @@ def decay_integral(age_days: Tensor, half_lives_days: Tensor, horizon_days: floa
     return tf.exp(-age_days[:, None] * rates) / rates * lost
 
 
-def user_vectors(network: Network, cuts: Any) -> Tensor:
+def user_vectors(network: Network, cuts: EncoderInput) -> Tensor:
     """sum_k d_k p_uk half a horizon after each cut, (C, d): the midpoint rule of the affinity's integral."""
     half_lives = network.half_lives.days()
     readouts = network.encoder(
@@ -45,7 +47,7 @@ def user_vectors(network: Network, cuts: Any) -> Tensor:
     return tf.einsum("ck,ckd->cd", faded, readouts)
 
 
-def pair_memory(network: Network, history: Any, pairs: Tensor) -> Tensor:
+def pair_memory(network: Network, history: EventTable, pairs: Tensor) -> Tensor:
     """Expected strength from memory of each (cut, item) pair over the horizon, (pairs,), negative events subtracted."""
     jumps = network.jumps(history.features, history.item, history.type, history.strength)
     signed = tf.sign(history.strength)[:, None] * jumps
@@ -54,7 +56,7 @@ def pair_memory(network: Network, history: Any, pairs: Tensor) -> Tensor:
     return tf.math.unsorted_segment_sum(terms, history.term_pair, pairs)
 
 
-def point_process(network: Network, batch: Any, candidates: Tensor, candidate_weights: Tensor) -> Losses:
+def point_process(network: Network, batch: Batch, candidates: Tensor, candidate_weights: Tensor) -> Losses:
     """Poisson likelihood of the strengths in the horizon after each cut: sum_i Lambda_i - sum_i y_i log Lambda_i.
 
     The sum over items is a product over `candidates` with their weights (all items, or a weighted sample: an
@@ -75,12 +77,22 @@ def point_process(network: Network, batch: Any, candidates: Tensor, candidate_we
     return Losses(likelihood, expected, tf.reduce_sum(batch.targets.strength))
 
 
+def expected_strengths(network: Network, batch: Batch, items: Tensor) -> Tensor:
+    """Lambda of every cut and every item 0..n-1, (C, n): affinity plus memory, as the nightly job computes it."""
+    vectors = user_vectors(network, batch.cuts)
+    logits = tf.matmul(vectors, network.items.vectors(items), transpose_b=True) + network.items.biases(items)
+    affinity = network.architecture.horizon_days * tf.exp(logits)
+    memory = pair_memory(network, batch.history, tf.shape(batch.pairs.cut)[0])
+    places = tf.stack([batch.pairs.cut, batch.pairs.item], axis=1)
+    return tf.nn.relu(tf.tensor_scatter_nd_add(affinity, places, memory))
+
+
 def _affinity_logits(network: Network, vectors: Tensor, cut: Tensor, item: Tensor) -> Tensor:
     products = tf.reduce_sum(tf.gather(vectors, cut) * network.items.vectors(item), axis=1)
     return products + network.items.biases(item)
 
 
-def _never_below_zero(network: Network, batch: Any, vectors: Tensor, memory: Tensor) -> Tensor:
+def _never_below_zero(network: Network, batch: Batch, vectors: Tensor, memory: Tensor) -> Tensor:
     """What clipping affinity + memory at zero adds to the sum; only pairs with negative events can need it."""
     chosen = batch.pairs.with_negative
     cut, item = tf.gather(batch.pairs.cut, chosen), tf.gather(batch.pairs.item, chosen)

@@ -43,7 +43,8 @@ def catalogue_digest(item_ids: Iterable[str]) -> str:
     """Digest of the item ids in the order of their index."""
     digest = hashlib.sha256()
     for item_id in item_ids:
-        digest.update(len(item_id).to_bytes(4, "big") + item_id.encode("utf-8", "surrogatepass"))
+        text = item_id.encode("utf-8", "surrogatepass")
+        digest.update(len(text).to_bytes(4, "big") + text)
     return digest.hexdigest()
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halflife.decay import SECONDS_PER_DAY
+from halflife.model.batch import Batch, EventTable, Floats, Indexes, Pairs, Targets
 from halflife.model.features import (
     EVENT_FEATURES,
     SEQUENCE_FEATURES,
@@ -22,9 +23,7 @@ from halflife.model.features import (
     sequence_features,
 )
 
-Floats = NDArray[np.float32]
 Times = NDArray[np.float64]
-Indexes = NDArray[np.int32]
 
 COLUMNS: Final = (
     "item_index",
@@ -57,44 +56,6 @@ class History:
         return len(self.seconds)
 
 
-class EventTable(NamedTuple):
-    """The events of a batch's users (N,), and the (event, cut) terms that memory sums over (M,)."""
-
-    features: Floats
-    item: Indexes
-    type: Indexes
-    strength: Floats
-    term_event: Indexes
-    term_pair: Indexes
-    term_age_days: Floats
-
-
-class Pairs(NamedTuple):
-    """The (cut, item) pairs that have memory (P,), and which of them hold a negative event."""
-
-    cut: Indexes
-    item: Indexes
-    with_negative: Indexes
-
-
-class Targets(NamedTuple):
-    """Positive strength by (cut, item) within the horizon (Y,); `pair` is its place in Pairs, or their number."""
-
-    cut: Indexes
-    item: Indexes
-    strength: Floats
-    pair: Indexes
-
-
-class Batch(NamedTuple):
-    """What one step reads."""
-
-    history: EventTable
-    pairs: Pairs
-    cuts: EncoderInput
-    targets: Targets
-
-
 def history_of(row: Mapping[str, Any], before_seconds: float) -> History:
     """One row of the training table (columns of `sequences`), cut to its valid entries before `before_seconds`."""
     seconds = np.asarray(row["event_seconds"], dtype=np.float64)[: int(row["length"])]
@@ -112,16 +73,24 @@ def history_of(row: Mapping[str, Any], before_seconds: float) -> History:
     )
 
 
-def random_cuts(history: History, count: int, first: float, last: float, rng: np.random.Generator) -> Times:
-    """`count` times uniform in [first, last], none before the user's first event; empty where that leaves nothing.
+def random_cuts(
+    history: History, count: int, first: float, last: float, recency_days: float, rng: np.random.Generator
+) -> Times:
+    """`count` random times in [first, last], none before the user's first event; empty where that leaves nothing.
 
-    Uniform in time, not at session starts: a nightly score is asked for at midnight whether the user comes or
-    not, and only then is the expected strength calibrated.
+    They thin out by half every `recency_days` back from `last`, and do not look where sessions start: a nightly
+    score is asked for whether the user comes or not, and with cuts at session starts it came out 1.7 times
+    too high (Complete Journey), the ranking being the same.
     """
     if not len(history):
         return np.empty(0)
     start = max(first, float(history.seconds[0]) + 1.0)
-    return rng.uniform(start, last, size=count) if start < last else np.empty(0)
+    if start >= last:
+        return np.empty(0)
+    scale = recency_days * SECONDS_PER_DAY
+    oldest = np.exp2(-(last - start) / scale)
+    # The inverse of the distribution function of an exponential cut off at `start`.
+    return np.asarray(last + scale * np.log2(oldest + rng.random(count) * (1 - oldest)))
 
 
 def next_session(history: History, after: float, before: float) -> tuple[float, Indexes] | None:

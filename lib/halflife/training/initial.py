@@ -90,6 +90,13 @@ def start_network(network: Network, counts: ItemCounts, law_days: float) -> None
     network.jump.bias.assign(law_log_rates(network.architecture.half_lives_days, law_days, repeats))
 
 
+def follow_counts(network: Network, before: ItemCounts, after: ItemCounts) -> None:
+    """Move a trained network on to newer counts: popularity by as much as it changed, propensity to its new value."""
+    network.items.bias.assign(network.items.bias.numpy() + after.log_rates - before.log_rates)
+    network.items.features.assign(after.features)
+    network.items.log_propensity.assign(after.log_propensity)
+
+
 def law_log_rates(half_lives_days: tuple[float, ...], law_days: float, repeats: float) -> NDArray[np.float32]:
     """Log-rates per day with which an event's jump starts as the classical law: (K,).
 

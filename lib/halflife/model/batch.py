@@ -1,0 +1,51 @@
+"""What one training step reads: the flat tables of a batch, NumPy arrays outside TensorFlow and tensors within."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halflife.model.features import EncoderInput
+
+Floats = NDArray[np.float32]
+Indexes = NDArray[np.int32]
+
+
+class EventTable(NamedTuple):
+    """The events of a batch's users (N,), and the (event, cut) terms that memory sums over (M,)."""
+
+    features: Floats
+    item: Indexes
+    type: Indexes
+    strength: Floats
+    term_event: Indexes
+    term_pair: Indexes
+    term_age_days: Floats
+
+
+class Pairs(NamedTuple):
+    """The (cut, item) pairs that have memory (P,), and which of them hold a negative event."""
+
+    cut: Indexes
+    item: Indexes
+    with_negative: Indexes
+
+
+class Targets(NamedTuple):
+    """Positive strength by (cut, item) within the horizon (Y,); `pair` is its place in Pairs, or their number."""
+
+    cut: Indexes
+    item: Indexes
+    strength: Floats
+    pair: Indexes
+
+
+class Batch(NamedTuple):
+    """What one step reads."""
+
+    history: EventTable
+    pairs: Pairs
+    cuts: EncoderInput
+    targets: Targets

@@ -1,0 +1,103 @@
+"""How good the network is on the days held out: likelihood at midnights, and the ranking of the next session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from halflife.decay import SECONDS_PER_DAY
+from halflife.model.batch import Batch, Indexes
+from halflife.model.losses import expected_strengths, point_process
+from halflife.model.network import Network
+from halflife.training.examples import History, Times, batch_of, next_session
+from halflife.training.tensors import batch_specs
+
+CUTOFF = 10
+USERS_PER_BATCH = 64
+DISCOUNTS = 1 / np.log2(np.arange(2, CUTOFF + 2))
+
+
+@dataclass
+class ValidationUsers:
+    """Held-out examples of one rank: a midnight of each user, and the next session where there is one."""
+
+    midnights: list[tuple[History, float]] = field(default_factory=list)
+    sessions: list[tuple[History, float, Indexes]] = field(default_factory=list)
+
+    def add(self, history: History, begin: float, end: float, horizon_days: float, place: int) -> None:
+        """Take a user's examples from the days between `begin` and `end`; midnights go round by `place`."""
+        if not len(history) or history.seconds[0] >= begin:
+            return
+        nights = int((end - begin) / SECONDS_PER_DAY - horizon_days) + 1
+        if nights > 0:
+            self.midnights.append((history, begin + place % nights * SECONDS_PER_DAY))
+        session = next_session(history, begin, end)
+        if session is not None:
+            self.sessions.append((history, *session))
+
+
+class Validator:
+    """Sums of the validation figures over one rank's users, to be added over ranks: see `figures`."""
+
+    def __init__(self, network: Network, users: ValidationUsers) -> None:
+        self.users = users
+        self.network = network
+        architecture = network.architecture
+        self._shape = architecture.sequence_length, architecture.horizon_days
+        everything = tf.range(architecture.items)
+        specs = batch_specs(architecture.sequence_length)
+
+        @tf.function(input_signature=[specs])  # type: ignore[untyped-decorator]
+        def likelihood(batch: Batch) -> Any:
+            return point_process(network, batch, everything, tf.ones(architecture.items))
+
+        @tf.function(input_signature=[specs])  # type: ignore[untyped-decorator]
+        def best_items(batch: Batch) -> Any:
+            return tf.math.top_k(expected_strengths(network, batch, everything), min(CUTOFF, architecture.items))[1]
+
+        self._likelihood, self._best_items = likelihood, best_items
+
+    def sums(self) -> NDArray[np.float64]:
+        """Likelihood, expected and observed strength, midnights, NDCG, recall, sessions: seven sums."""
+        totals = np.zeros(7)
+        for chunk in _chunks(self.users.midnights):
+            losses = self._likelihood(self._batch([user for user, _ in chunk], [cut for _, cut in chunk]))
+            totals[:4] += [*(float(loss) for loss in losses), len(chunk)]
+        for rows in _chunks(self.users.sessions):
+            best = self._best_items(self._batch([row[0] for row in rows], [row[1] for row in rows])).numpy()
+            for found, (_, _, truth) in zip(best, rows, strict=True):
+                totals[4:6] += ndcg_and_recall(found, truth)
+            totals[6] += len(rows)
+        return totals
+
+    def _batch(self, histories: Sequence[History], cuts: Sequence[float]) -> Batch:
+        times: list[Times] = [np.array([cut]) for cut in cuts]
+        return batch_of(histories, times, *self._shape)
+
+
+def ndcg_and_recall(ranked: NDArray[Any], truth: NDArray[Any]) -> tuple[float, float]:
+    """NDCG and recall at CUTOFF of one ranking; the ideal ranking has min(CUTOFF, len(truth)) hits."""
+    hits = np.isin(ranked, truth)
+    ideal = DISCOUNTS[: min(CUTOFF, len(truth))].sum()
+    return float(hits @ DISCOUNTS[: len(hits)] / ideal), float(hits.sum() / len(truth))
+
+
+def figures(sums: NDArray[np.float64]) -> dict[str, float]:
+    """Means from the sums over all ranks: loss per user, expected over observed strength, NDCG and recall."""
+    likelihood, expected, observed, midnights, ndcg, recall, sessions = (float(value) for value in sums)
+    return {
+        "validation_loss": likelihood / max(midnights, 1.0),
+        "validation_calibration": expected / max(observed, 1e-9),
+        "validation_ndcg_at_10": ndcg / max(sessions, 1.0),
+        "validation_recall_at_10": recall / max(sessions, 1.0),
+    }
+
+
+def _chunks(rows: list[Any]) -> Iterator[list[Any]]:
+    for begin in range(0, len(rows), USERS_PER_BATCH):
+        yield rows[begin : begin + USERS_PER_BATCH]
