@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,13 +28,17 @@ def binned(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> ScoreBins:
     _, place = np.unique(scores, return_inverse=True)
     clipped = np.clip(scores, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
     losses = -np.where(labels == 1, np.log(clipped), np.log1p(-clipped))
+
+    def total(values: NDArray[Any]) -> NDArray[np.float64]:
+        return np.bincount(place, weights=values).astype(np.float64)
+
     return ScoreBins(
-        pairs=np.bincount(place).astype(np.float64),
-        positives=np.bincount(place, labels),
-        score_sum=np.bincount(place, scores),
-        squared_sum=np.bincount(place, scores**2),
-        positive_score_sum=np.bincount(place, scores * labels),
-        log_loss_sum=np.bincount(place, losses),
+        pairs=total(np.ones(scores.size)),
+        positives=total(labels),
+        score_sum=total(scores),
+        squared_sum=total(scores**2),
+        positive_score_sum=total(scores * labels),
+        log_loss_sum=total(losses),
     )
 
 
