@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow.parquet as pq
 from petastorm import make_batch_reader
-from petastorm.errors import NoDataAvailableError
 
 from halflife.errors import InputMissingError
 from halflife.training.examples import COLUMNS, History, history_of
@@ -45,20 +45,21 @@ def histories(
 
 
 def _row_groups(folder: Path, shard: int, shards: int, seed: int) -> Iterator[Any]:
-    """Row groups of a shard as named tuples of columns; none where there are fewer row groups than shards."""
-    try:
-        reader = make_batch_reader(
-            folder.resolve().as_uri(),
-            schema_fields=[f"^{name}$" for name in (*COLUMNS, "length")],
-            reader_pool_type="dummy",
-            shuffle_row_groups=True,
-            seed=seed,
-            num_epochs=1,
-            cur_shard=shard,
-            shard_count=shards,
-        )
-    except NoDataAvailableError:
+    """Row groups of a shard as named tuples of columns; none for the shards that come after the last row group."""
+    # petastorm refuses all shards where there are more of them than row groups.
+    used = min(shards, sum(pq.read_metadata(path).num_row_groups for path in folder.glob("*.parquet")))
+    if shard >= used:
         return
+    reader = make_batch_reader(
+        folder.resolve().as_uri(),
+        schema_fields=[f"^{name}$" for name in (*COLUMNS, "length")],
+        reader_pool_type="dummy",
+        shuffle_row_groups=True,
+        seed=seed,
+        num_epochs=1,
+        cur_shard=shard,
+        shard_count=used,
+    )
     with reader:
         yield from reader
 

@@ -1,0 +1,81 @@
+"""Two Horovod ranks in Spark tasks, fed by petastorm: equal weights at the end, whatever the shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from halflife.config import Config
+from halflife.errors import ConfigError
+from halflife.model import artifact
+from halflife.training import launch
+from halflife.training.task import TrainingTask
+from training_log import AS_OF, ITEMS, row_of, user_events, write_rows
+
+CONFIG = Config.model_validate(
+    {
+        "warehouse": "unused",
+        "sources": {
+            "log": {"path": "unused", "event_type": "purchase", "columns": {"user": "u", "item": "i", "time": "t"}}
+        },
+        "event_types": {"purchase": {"weight": 1.0}, "cancel": {"weight": -0.5}},
+        "sessionize": {"sequence_length": 16},
+        "model": {"vector_size": 4, "lstm_units": [6, 5], "jump_units": 5, "item_traits": 2, "half_life_days": 30.0},
+        "train": {"epochs": 2, "users_per_batch": 4, "cuts_per_user": 2, "validation_days": 21, "negatives": 8},
+    }
+)
+
+
+def test_two_ranks_train_one_model(spark: SparkSession, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows", [row_of(user_events(user), 64) for user in range(24)], [12, 2, 10])
+    reports: list[tuple[str, int, int, str]] = []
+    trained = launch.train_model(
+        spark,
+        tmp_path / "rows",
+        ITEMS,
+        ["purchase", "cancel"],
+        AS_OF,
+        CONFIG,
+        tmp_path / "work",
+        lambda *line: reports.append(line),
+    )
+    model = artifact.load(trained.directory)
+    assert model.kind == "lstm"
+    assert np.isfinite(list(trained.metrics.values())).all()
+    assert trained.metrics["epochs"] == 2
+    assert any("epoch 2 of 2" in line[3] and "NDCG@10" in line[3] for line in reports)
+    assert all(done <= total for _, done, total, _ in reports)
+
+
+def test_a_rank_without_rows_keeps_step_and_ends_with_equal_weights(spark: SparkSession, tmp_path: Path) -> None:
+    # One row group: the second rank has none.
+    write_rows(tmp_path / "rows", [row_of(user_events(user), 64) for user in range(6)], [6])
+    ITEMS.to_parquet(tmp_path / "items.parquet", index=False)
+    task = TrainingTask(
+        rows=tmp_path / "rows",
+        items=tmp_path / "items.parquet",
+        model_directory=tmp_path / "model",
+        progress_file=tmp_path / "progress.jsonl",
+        event_types=("purchase", "cancel"),
+        as_of_seconds=AS_OF,
+        sequence_length=16,
+        model=CONFIG.model,
+        train=CONFIG.train,
+        config={},
+    )
+    first, second = launch.run_ranks(spark, task)
+    assert (first.rank, second.rank) == (0, 1)
+    assert first.weights_sha256 == second.weights_sha256
+    assert first.metrics["validation_loss"] == second.metrics["validation_loss"]
+
+
+def test_more_ranks_than_cores_are_refused_at_once(spark: SparkSession, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows", [row_of(user_events(1), 64)], [1])
+    config = CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"ranks": 64})})
+    with pytest.raises(ConfigError, match=r"train\.ranks: 64 ranks need as many cores"):
+        launch.train_model(
+            spark, tmp_path / "rows", ITEMS, ["purchase", "cancel"], AS_OF, config, tmp_path / "work", lambda *_: None
+        )
