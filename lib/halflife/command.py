@@ -85,7 +85,9 @@ class Job:
             if table["rows"]
         )
         figures = ", ".join(
-            f"{name} {value:,}" for name, value in manifest["metrics"].items() if isinstance(value, int | float)
+            f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}"
+            for name, value in manifest["metrics"].items()
+            if isinstance(value, int | float)
         )
         self._say(f"published {tables or manifest['run_id']}" + (f" ({figures})" if figures else ""))
 

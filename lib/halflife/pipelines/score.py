@@ -57,6 +57,8 @@ def _stage(job: Job, night: Run, trained: date | None, before: date | None) -> d
     return {
         "model": model.version,
         "model_kind": model.kind,
+        "half_lives_days": model.half_lives_days.tolist(),
+        "horizon_days": model.horizon_days,
         "encoded": encoded,
         "skipped": skipped,
         "pairs": pairs,

@@ -1,0 +1,92 @@
+"""The published nights against what really happened next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import Any
+
+from halflife.command import Job
+from halflife.errors import InputMissingError
+from halflife.evaluation import backtest
+from halflife.evaluation.backtest import Night, PublishedScores
+from halflife.evaluation.ranking import ModelInputs, PublishedLists
+from halflife.evaluation.scorer import ModelScorer
+from halflife.model import artifact
+from halflife.warehouse import Run, digests
+
+READS = ("evaluate",)
+NAME = "halflife"
+
+
+def run(job: Job) -> None:
+    """Judge every scored night whose horizon lies before `job.as_of`, and publish the metrics."""
+    store, config = job.warehouse, job.config
+    store.path("events", job.as_of)  # what happened until then must have been sessionized
+    nights = _matured(job)
+    inputs = {
+        "config": config.model_dump(mode="json", include=set(READS)),
+        "sessionize": digests(store.manifest("sessionize", job.as_of)),
+        "nights": {str(night): digests(store.manifest("score", night)) for night in nights},
+    }
+    opened = store.begin("evaluate", job.as_of, inputs)
+    if opened is None:
+        job.nothing_to_do()
+        return
+    with store.staged(opened) as night:
+        figures = _stage(job, night, nights)
+        manifest = store.publish(night, config.model_dump(mode="json"), figures)
+    job.done(manifest)
+
+
+def _matured(job: Job) -> list[date]:
+    """The scored nights of which all that they foretold has happened by now."""
+    horizon = timedelta(days=job.config.model.horizon_days)
+    nights = [night for night in job.warehouse.nights("score") if night + horizon <= job.as_of]
+    if not nights:
+        raise InputMissingError(
+            f"no night was scored whose horizon of {job.config.model.horizon_days:g} days lies before {job.as_of}: "
+            "score nights first, or evaluate later"
+        )
+    return nights
+
+
+def _stage(job: Job, run: Run, nights: Sequence[date]) -> dict[str, Any]:
+    """Write the metrics table; returns the figures for the manifest."""
+    events = job.warehouse.read(job.spark, "events", job.as_of)
+    judged = [_night(job, night) for night in nights]
+    with job.stage("evaluate"):
+        found = backtest.evaluate(events, judged, job.config.evaluate, job.config.model.horizon_days, job.progress.say)
+        run.write("metrics", found.metrics, sort=["as_of", "segment", "model", "metric"])
+    return {"nights": len(nights), "tuned_half_life_days": found.tuned_half_life_days}
+
+
+def _night(job: Job, night: date) -> Night:
+    """What was published for one night, and the model behind it to be asked at each user's own instant."""
+    store, spark = job.warehouse, job.spark
+    users, items = (store.read(spark, table, night) for table in ("users", "items"))
+    lists = store.read(spark, "recommendations", night).join(users, on="user_id").join(items, on="item_id")
+    return Night(
+        as_of=night,
+        model=ModelInputs(
+            NAME, _scorer(job, night, items.count()), *(store.read(spark, t, night) for t in ("user_states", "memory"))
+        ),
+        lists=PublishedLists(f"{NAME}_list", lists.select("user_index", "rank", "item_index")),
+        scores=PublishedScores(NAME, store.read(spark, "scores", night), users.count()),
+    )
+
+
+def _scorer(job: Job, night: date, items: int) -> ModelScorer:
+    """The model that scored a night, by its version."""
+    figures = (job.warehouse.manifest("score", night) or {})["metrics"]
+    trained = job.warehouse.last_night("train", night, inclusive=True)
+    if figures["model_kind"] == "exponential":
+        return ModelScorer.exponential(figures["half_lives_days"], figures["horizon_days"], items)
+    model = artifact.load(job.warehouse.path("models", trained or night))
+    if model.version != figures["model"]:
+        raise InputMissingError(
+            f"scores of {night} were made by model {figures['model']}, but {model.version} is published now: "
+            f"score the night again"
+        )
+    side = model.item_side(items)
+    return ModelScorer(model.half_lives_days, model.horizon_days, side.bias, side.vectors)
