@@ -122,7 +122,7 @@ class TrainConfig(Section):
     seed: Annotated[int, Field(ge=0)] = 7
     history_length: PositiveInt = Field(default=2_048, description="a user's last events that training sees")
     validation_days: PositiveInt = Field(default=28, description="held out before the cut, to choose the best epoch")
-    epochs: PositiveInt = 6
+    epochs: PositiveInt = 8
     patience: PositiveInt = Field(default=2, description="epochs without a better validation loss before it ends")
     catch_up_epochs: Annotated[int, Field(ge=0)] = Field(
         default=1, description="epochs that follow on all history, validation days included"
@@ -130,7 +130,7 @@ class TrainConfig(Section):
     users_per_batch: PositiveInt = Field(default=32, description="of one rank")
     cuts_per_user: PositiveInt = Field(default=4, description="examples of a user an epoch, at random times")
     recency_days: PositiveFloat = Field(default=90.0, description="examples are drawn half as often so long ago")
-    learning_rate: PositiveFloat = 3e-3
+    learning_rate: PositiveFloat = 6e-3
     warm_up_steps: PositiveInt = 20
     clip_norm: PositiveFloat = 10.0
     l2: Annotated[float, Field(ge=0)] = 1e-4
