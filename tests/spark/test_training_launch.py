@@ -12,9 +12,13 @@ from halflife.config import Config
 from halflife.errors import ConfigError
 from halflife.model import artifact
 from halflife.training import launch
+from halflife.training.launch import TrainedModel
 from halflife.training.task import TrainingTask
 from training_log import AS_OF, ITEMS, row_of, user_events, write_rows
 
+Line = tuple[str, int, int, str]
+
+TYPES = ["purchase", "cancel"]
 CONFIG = Config.model_validate(
     {
         "warehouse": "unused",
@@ -29,44 +33,57 @@ CONFIG = Config.model_validate(
 )
 
 
-def test_two_ranks_train_one_model(spark: SparkSession, tmp_path: Path) -> None:
-    write_rows(tmp_path / "rows", [row_of(user_events(user), 64) for user in range(24)], [12, 2, 10])
-    reports: list[tuple[str, int, int, str]] = []
+@pytest.fixture(scope="module")
+def two_ranks(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedModel, list[Line], Path]:
+    """A model trained by two ranks, what was reported meanwhile, and the folder of its rows."""
+    folder = tmp_path_factory.mktemp("two")
+    write_rows(folder / "rows", [row_of(user_events(user), 64) for user in range(24)], [12, 2, 10])
+    lines: list[Line] = []
     trained = launch.train_model(
-        spark,
-        tmp_path / "rows",
-        ITEMS,
-        ["purchase", "cancel"],
-        AS_OF,
-        CONFIG,
-        tmp_path / "work",
-        lambda *line: reports.append(line),
+        spark, folder / "rows", ITEMS, TYPES, AS_OF, CONFIG, folder / "work", lambda *line: lines.append(line)
     )
-    model = artifact.load(trained.directory)
-    assert model.kind == "lstm"
-    assert np.isfinite(list(trained.metrics.values())).all()
-    assert trained.metrics["epochs"] == 2
-    assert any("epoch 2 of 2" in line[3] and "NDCG@10" in line[3] for line in reports)
-    assert all(done <= total for _, done, total, _ in reports)
+    return trained, lines, folder / "rows"
 
 
-def test_a_rank_without_rows_keeps_step_and_ends_with_equal_weights(spark: SparkSession, tmp_path: Path) -> None:
-    # One row group: the second rank has none.
-    write_rows(tmp_path / "rows", [row_of(user_events(user), 64) for user in range(6)], [6])
-    ITEMS.to_parquet(tmp_path / "items.parquet", index=False)
-    task = TrainingTask(
-        rows=tmp_path / "rows",
-        items=tmp_path / "items.parquet",
-        model_directory=tmp_path / "model",
-        progress_file=tmp_path / "progress.jsonl",
-        event_types=("purchase", "cancel"),
+def task(rows: Path, work: Path) -> TrainingTask:
+    ITEMS.to_parquet(work / "items.parquet", index=False)
+    return TrainingTask(
+        rows=rows,
+        items=work / "items.parquet",
+        model_directory=work / "model",
+        progress_file=work / "progress.jsonl",
+        event_types=tuple(TYPES),
         as_of_seconds=AS_OF,
         sequence_length=16,
         model=CONFIG.model,
         train=CONFIG.train,
         config={},
     )
-    first, second = launch.run_ranks(spark, task)
+
+
+def test_two_ranks_train_one_model(two_ranks: tuple[TrainedModel, list[Line], Path]) -> None:
+    trained, lines, _ = two_ranks
+    model = artifact.load(trained.directory)
+    assert model.kind == "lstm"
+    assert np.isfinite(list(trained.metrics.values())).all()
+    assert trained.metrics["epochs"] == 2
+    assert any("epoch 2 of 2" in line[3] and "NDCG@10" in line[3] for line in lines)
+    assert all(done <= total for _, done, total, _ in lines)
+
+
+def test_the_same_seed_gives_the_same_model_on_every_rank(
+    spark: SparkSession, two_ranks: tuple[TrainedModel, list[Line], Path], tmp_path: Path
+) -> None:
+    trained, _, rows = two_ranks
+    first, second = launch.run_ranks(spark, task(rows, tmp_path))
+    assert first.weights_sha256 == second.weights_sha256
+    assert artifact.load(tmp_path / "model").version == artifact.load(trained.directory).version
+
+
+def test_a_rank_without_rows_keeps_step_and_ends_with_equal_weights(spark: SparkSession, tmp_path: Path) -> None:
+    # One row group: the second rank has none.
+    write_rows(tmp_path / "rows", [row_of(user_events(user), 64) for user in range(6)], [6])
+    first, second = launch.run_ranks(spark, task(tmp_path / "rows", tmp_path))
     assert (first.rank, second.rank) == (0, 1)
     assert first.weights_sha256 == second.weights_sha256
     assert first.metrics["validation_loss"] == second.metrics["validation_loss"]
@@ -76,6 +93,4 @@ def test_more_ranks_than_cores_are_refused_at_once(spark: SparkSession, tmp_path
     write_rows(tmp_path / "rows", [row_of(user_events(1), 64)], [1])
     config = CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"ranks": 64})})
     with pytest.raises(ConfigError, match=r"train\.ranks: 64 ranks need as many cores"):
-        launch.train_model(
-            spark, tmp_path / "rows", ITEMS, ["purchase", "cancel"], AS_OF, config, tmp_path / "work", lambda *_: None
-        )
+        launch.train_model(spark, tmp_path / "rows", ITEMS, TYPES, AS_OF, config, tmp_path / "work", lambda *_: None)

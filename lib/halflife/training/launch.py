@@ -26,6 +26,8 @@ LOOK_EVERY_SECONDS = 0.5
 # A rank has one core; TensorFlow's own pools are set in the rank, these are the libraries' below it.
 RANK_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
+    # petastorm reads by pyarrow's legacy dataset, which warns of it at every row group.
+    "PYTHONWARNINGS": "ignore::FutureWarning",
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
