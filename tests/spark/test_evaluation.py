@@ -74,9 +74,9 @@ def shopping(seed: int, users: int = 9, items: int = 12, baskets: int = 8) -> li
 
 def cases(spark: SparkSession, events: Sequence[Event], until: datetime | None = None) -> dict[int, dict[str, Any]]:
     """The protocol's cases by user, with item indices instead of columns."""
-    frame = log(spark, events)
-    kept = protocol.catalogue(frame, ["purchase"], CUT, min_users_per_item=2)
-    rows = protocol.cases(frame, ["purchase"], CUT, kept, until).collect()
+    baskets = protocol.basket_rows(log(spark, events), ["purchase"], CUT, until)
+    kept = protocol.catalogue(baskets, min_users_per_item=2)
+    rows = protocol.cases(baskets, kept).collect()
     items = kept.item_indices
     return {
         row["user_index"]: {
@@ -124,7 +124,8 @@ def test_nothing_from_the_end_of_validation_on_is_seen(spark: SparkSession) -> N
 
 def test_columns_are_by_popularity_then_by_id_with_numbers_in_their_order(spark: SparkSession) -> None:
     events = [Event(user, f"{user}", item, -1.0) for user in (1, 2) for item in (2, 10, 9)]
-    kept = protocol.catalogue(log(spark, [*events, Event(3, "3", 10, -2.0)]), ["purchase"], CUT, 2)
+    frame = log(spark, [*events, Event(3, "3", 10, -2.0)])
+    kept = protocol.catalogue(protocol.basket_rows(frame, ["purchase"], CUT), min_users_per_item=2)
     assert kept.item_indices.tolist() == [10, 2, 9]
     assert kept.popularity.tolist() == [3, 2, 2]
 

@@ -180,15 +180,29 @@ def _ranked(
     segment: str,
     until: date | None = None,
 ) -> list[MetricRow]:
-    """Every ranking of one cut: means over the users with their standard errors, best-known rankings first."""
-    cut = protocol.instant(night.as_of)
-    kept = protocol.catalogue(events, options.event_types, cut, options.min_users_per_item)
-    cases = protocol.cases(events, options.event_types, cut, kept, protocol.instant(until) if until else None)
-    rankers = ranking.baseline_rankers(kept, half_lives_days, options.cutoffs)
-    per_user = ranking.user_metrics(
-        cases, kept, rankers, options.cutoffs, options.users_per_block, night.model, night.lists
-    )
-    means = {(row["model"], row["metric"]): row for row in _means(per_user).collect()}
+    """Every ranking of one cut: means over the users with their standard errors, in the order of the rankings."""
+    end = protocol.instant(until) if until else None
+    rows = protocol.basket_rows(events, options.event_types, protocol.instant(night.as_of), end).persist()
+    try:
+        kept = protocol.catalogue(rows, options.min_users_per_item)
+        if not kept.item_indices.size:
+            raise InputMissingError(
+                f"evaluate: before {night.as_of} no item has {options.min_users_per_item} users with events of type"
+                f" {', '.join(options.event_types)}: see evaluate.event_types and evaluate.min_users_per_item"
+            )
+        rankers = ranking.baseline_rankers(kept, half_lives_days, options.cutoffs)
+        per_user = ranking.user_metrics(
+            protocol.cases(rows, kept),
+            kept,
+            rankers,
+            options.cutoffs,
+            options.users_per_block,
+            night.model,
+            night.lists,
+        )
+        means = {(row["model"], row["metric"]): row for row in _means(per_user).collect()}
+    finally:
+        rows.unpersist()
     if not means:
         raise InputMissingError(
             f"evaluate: no user with a history has events of type {', '.join(options.event_types)} from"

@@ -15,11 +15,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
-
-from halflife.errors import InputMissingError
 
 # One row is one user's next basket: when it begins (epoch seconds), its kept items, and the user's history of
 # kept items before the cut (one entry is one item of one session, oldest first). Items are catalogue columns.
@@ -56,22 +54,29 @@ def instant(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
-def basket_rows(events: DataFrame, event_types: Sequence[str]) -> DataFrame:
-    """Events that count, once per (user, session, item), at their first time."""
+def basket_rows(
+    events: DataFrame, event_types: Sequence[str], cut: datetime, until: datetime | None = None
+) -> DataFrame:
+    """Events that count, before `until`: one row is one (user, session, item) before the cut, or from it on.
+
+    Columns: user_index, session_id, item_index, item_id, before (the cut), seconds of the first such event.
+    """
+    counted = events.where(F.col("event_type").isin(*event_types))
+    if until is not None:
+        counted = counted.where(F.col("event_time") < F.lit(until))
     return (
-        events.where(F.col("event_type").isin(*event_types))
-        .groupBy("user_index", "session_id", "item_index", "item_id")
-        .agg(F.min("event_time").alias("event_time"))
+        counted.withColumn("before", F.col("event_time") < F.lit(cut))
+        # One shuffle by user serves this grouping and those by user that follow.
+        .repartition("user_index")
+        .groupBy("user_index", "session_id", "item_index", "item_id", "before")
+        .agg((F.unix_micros(F.min("event_time")) / F.lit(1e6)).alias("seconds"))
     )
 
 
-def catalogue(events: DataFrame, event_types: Sequence[str], cut: datetime, min_users_per_item: int) -> Catalogue:
-    """The items that at least `min_users_per_item` users bought before the cut, on the driver.
-
-    Raises InputMissingError where there is none.
-    """
+def catalogue(rows: DataFrame, min_users_per_item: int) -> Catalogue:
+    """The items that at least `min_users_per_item` users bought before the cut, on the driver; none is allowed."""
     kept = (
-        basket_rows(events.where(F.col("event_time") < F.lit(cut)), event_types)
+        rows.where("before")
         .groupBy("item_index", "item_id")
         .agg(F.count(F.lit(1)).alias("popularity"), F.count_distinct("user_index").alias("users"))
         .where(F.col("users") >= min_users_per_item)
@@ -80,11 +85,6 @@ def catalogue(events: DataFrame, event_types: Sequence[str], cut: datetime, min_
         .select("item_index", "popularity")
         .toPandas()
     )
-    if kept.empty:
-        raise InputMissingError(
-            f"evaluate: before {cut:%Y-%m-%d} no item has {min_users_per_item} users with events of type"
-            f" {', '.join(event_types)}: see evaluate.event_types and evaluate.min_users_per_item"
-        )
     return Catalogue(
         item_indices=kept["item_index"].to_numpy(dtype=np.int64),
         popularity=kept["popularity"].to_numpy(dtype=np.float64),
@@ -100,30 +100,20 @@ def column_map(kept: Catalogue, like: DataFrame) -> DataFrame:
     return F.broadcast(like.sparkSession.createDataFrame(rows, schema))
 
 
-def cases(
-    events: DataFrame,
-    event_types: Sequence[str],
-    cut: datetime,
-    kept: Catalogue,
-    until: datetime | None = None,
-) -> DataFrame:
-    """The users' next baskets at or after the cut, and before `until`, as CASES."""
-    columns = column_map(kept, events)
-    before = events.where(F.col("event_time") < F.lit(cut))
-    after = events.where(F.col("event_time") >= F.lit(cut))
-    if until is not None:
-        after = after.where(F.col("event_time") < F.lit(until))
-    history = _histories(basket_rows(before, event_types).join(columns, on="item_index", how="inner"))
-    truth = _first_baskets(basket_rows(after, event_types).join(columns, on="item_index", how="inner"))
+def cases(rows: DataFrame, kept: Catalogue) -> DataFrame:
+    """The users' next baskets of kept items, for users with a history of kept items, as CASES."""
+    inside = rows.join(column_map(kept, rows), on="item_index", how="inner")
+    truth = _first_baskets(inside.where(~F.col("before")))
+    history = _histories(inside.where("before"))
     return truth.join(history, on="user_index", how="inner").select(*CASES.names)
 
 
 def _histories(rows: DataFrame) -> DataFrame:
     # Sorted, so that two items bought in the same sessions add up in the same order and tie exactly.
-    entry = F.struct(seconds("event_time").alias("seconds"), "column")
+    entries = F.sort_array(F.collect_list(F.struct("seconds", "column")))
     return (
         rows.groupBy("user_index")
-        .agg(F.sort_array(F.collect_list(entry)).alias("entries"))
+        .agg(entries.alias("entries"))
         .select(
             "user_index",
             F.col("entries.column").alias("history_columns"),
@@ -134,13 +124,7 @@ def _histories(rows: DataFrame) -> DataFrame:
 
 def _first_baskets(rows: DataFrame) -> DataFrame:
     baskets = rows.groupBy("user_index", "session_id").agg(
-        F.min(seconds("event_time")).alias("at_seconds"),
-        F.sort_array(F.collect_list("column")).alias("truth"),
+        F.min("seconds").alias("at_seconds"), F.sort_array(F.collect_list("column")).alias("truth")
     )
     first = F.min(F.struct("at_seconds", "session_id", "truth")).alias("first")
     return baskets.groupBy("user_index").agg(first).select("user_index", "first.at_seconds", "first.truth")
-
-
-def seconds(name: str) -> Column:
-    """A timestamp column as epoch seconds, whatever the session's time zone."""
-    return F.unix_micros(name) / F.lit(1e6)

@@ -174,7 +174,7 @@ def user_metrics(
 
 
 def _anchor_seconds() -> Column:
-    return protocol.seconds("anchor_time").alias("anchor_seconds")
+    return (F.unix_micros("anchor_time") / F.lit(1e6)).alias("anchor_seconds")
 
 
 def _blocks(frame: DataFrame, users_per_block: int) -> GroupedData:
