@@ -94,3 +94,10 @@ def test_more_ranks_than_cores_are_refused_at_once(spark: SparkSession, tmp_path
     config = CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"ranks": 64})})
     with pytest.raises(ConfigError, match=r"train\.ranks: 64 ranks need as many cores"):
         launch.train_model(spark, tmp_path / "rows", ITEMS, TYPES, AS_OF, config, tmp_path / "work", lambda *_: None)
+
+
+def test_validation_days_that_hold_no_horizon_are_refused(spark: SparkSession, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows", [row_of(user_events(1), 64)], [1])
+    config = CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"validation_days": 3})})
+    with pytest.raises(ConfigError, match=r"train\.validation_days: 3 days"):
+        launch.train_model(spark, tmp_path / "rows", ITEMS, TYPES, AS_OF, config, tmp_path / "work", lambda *_: None)

@@ -13,7 +13,6 @@ from halflife.errors import ModelError
 from halflife.model.architecture import Architecture
 
 NAME: Final = "manifest.json"
-FORMAT: Final = 1
 RETRAIN: Final = "publish the model again (jobs/train.py)"
 
 

@@ -61,6 +61,11 @@ def train_model(
     directory = work_dir / "model"
     if config.model.kind == "exponential":
         return _exponential(directory, items, event_types, as_of_seconds, config)
+    if config.train.validation_days < config.model.horizon_days:
+        raise ConfigError(
+            f"train.validation_days: {config.train.validation_days} days do not hold one horizon "
+            f"(model.horizon_days: {config.model.horizon_days:g})"
+        )
     feed.check_folder(training_rows_path)
     items_path = work_dir / "items.parquet"
     items[["item_index", "item_id", "category"]].to_parquet(items_path, index=False)

@@ -143,8 +143,11 @@ class Trainer:
 
         counts = count_items(noted(), len(self.items), before_seconds)
         self.first_seconds = -_largest(-self.first_seconds)
-        if _largest(self.users) == 0:
-            raise InputMissingError(f"{self.task.rows}: no users to train on")
+        if _largest(len(self.held_out.midnights)) == 0:
+            raise InputMissingError(
+                f"{self.task.rows}: no user has events before the validation days, so there is nothing to learn from: "
+                "the log is too short for train.validation_days"
+            )
         return ItemCounts.unpacked(_summed(counts.packed()))
 
     def _steps_planned(self) -> int:
