@@ -230,10 +230,12 @@ def test_published_lists_are_ranked_as_published(spark: SparkSession) -> None:
 
 
 def test_tuning_sees_nothing_from_the_night_on(spark: SparkSession) -> None:
-    events = shopping(seed=4)
+    # Every other user buys nothing in the validation days: the next basket is one that tuning must not know.
+    events = [e for e in shopping(seed=4) if e.user % 2 or not -28 <= e.day < 0]
     moved = [e._replace(item=(e.item + 5) % 12) if e.day >= 0 else e for e in events]
     tuned, again = (backtest.tune(log(spark, log_), CUT.date(), OPTIONS) for log_ in (events, moved))
     assert tuned == again
+    assert {row.users for row in tuned} == {4}
     assert {row.segment for row in tuned} == {"tuning"}
     assert {row.as_of for row in tuned} == {CUT.date() - timedelta(days=28)}
 
