@@ -154,3 +154,15 @@ RECOMMENDATIONS: Final = _schema(
     ("score", T.FloatType()),
     ("reason", T.StringType()),
 )
+
+# One row is one (as_of, model, segment, metric): the mean over `users` users, and its standard error where the value
+# is a mean of one value a user. Segment `all` holds every user; `tuning` is the validation before the first night.
+METRICS: Final = _schema(
+    ("as_of", T.DateType()),
+    ("model", T.StringType()),
+    ("segment", T.StringType()),
+    ("metric", T.StringType()),
+    ("value", T.DoubleType()),
+    ("users", T.LongType()),
+    ("standard_error", T.DoubleType(), True),
+)

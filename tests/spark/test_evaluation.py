@@ -301,7 +301,7 @@ def test_the_whole_backtest_is_one_table(spark: SparkSession) -> None:
     ]
     stages: list[str] = []
     found = backtest.evaluate(log(spark, events), nights, OPTIONS, horizon_days=7.0, on_stage=stages.append)
-    assert [field.dataType for field in found.metrics.schema] == [field.dataType for field in backtest.METRICS]
+    assert [field.dataType for field in found.metrics.schema] == [field.dataType for field in schemas.METRICS]
     assert len(stages) == 4
     rows = found.metrics.collect()
     keys = [(row.as_of, row.model, row.segment, row.metric) for row in rows]

@@ -10,26 +10,12 @@ from typing import Final, NamedTuple
 
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from halflife.config import EvaluateConfig
 from halflife.errors import InputMissingError
 from halflife.evaluation import metrics, probability, protocol, ranking
 from halflife.evaluation.ranking import ModelInputs, PublishedLists
-
-# One row is one (as_of, model, segment, metric): the mean over `users` users, and its standard error where the value
-# is a mean of one value a user. Segment `all` holds every user; `tuning` is the validation before the first night.
-METRICS: Final = T.StructType(
-    [
-        T.StructField("as_of", T.DateType(), False),
-        T.StructField("model", T.StringType(), False),
-        T.StructField("segment", T.StringType(), False),
-        T.StructField("metric", T.StringType(), False),
-        T.StructField("value", T.DoubleType(), False),
-        T.StructField("users", T.LongType(), False),
-        T.StructField("standard_error", T.DoubleType(), True),
-    ]
-)
+from halflife.schemas import METRICS
 
 TUNED: Final = "half_life_tuned"
 CONSTANT: Final = "constant_rate"

@@ -8,7 +8,7 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from halflife import audit, sources
+from halflife import audit, schemas, sources
 from halflife.command import Job
 from halflife.config import Config
 from halflife.errors import InputMissingError
@@ -43,7 +43,8 @@ def _stage(job: Job, night: Run, before: date | None, intakes: list[sources.Inta
     spark, config, store = job.spark, job.config, job.warehouse
     history = None if before is None else store.read(spark, "events", before)
     with job.stage("clean"):
-        raw = reduce(DataFrame.unionByName, (sources.read(spark, intake) for intake in intakes if intake.files))
+        nothing = spark.createDataFrame([], schemas.RAW)
+        raw = reduce(DataFrame.unionByName, (sources.read(spark, found) for found in intakes if found.files), nothing)
         judged = cleaning.judge(raw, job.as_of, config.event_types, config.sessionize)
         marked = cleaning.mark_duplicates(cleaning.accepted(judged), history).cache()
         night.write("quarantine", cleaning.quarantined(judged), sort=["source", "source_file"])
@@ -65,8 +66,8 @@ def _audit_intake(spark: SparkSession, night: Run, config: Config) -> dict[str, 
     totals = audit.intake_adds_up(night.read(spark, "intake"))
     if not totals["rows_read"] and not config.sessionize.allow_empty_night:
         raise InputMissingError(
-            f"no rows for the night of {night.as_of}: the sources' files are empty; deliver the logs, "
-            "or set sessionize.allow_empty_night=true if nothing happened"
+            f"no rows for the night of {night.as_of}: the sources have no files for it, or empty ones; deliver "
+            "the logs, or set sessionize.allow_empty_night=true if nothing happened"
         )
     audit.quarantine_within(night.read(spark, "quarantine"), totals, config.sessionize.max_quarantine_share)
     return totals

@@ -67,9 +67,12 @@ def mark_duplicates(records: DataFrame, published: DataFrame | None) -> DataFram
     marked = records.withColumn("duplicate", F.row_number().over(same_event) > 1)
     if published is None:
         return marked
-    known = published.select("user_id", "event_id", F.lit(True).alias("known")).distinct()
+    key = ["user_id", "event_id"]
+    # Of the whole history only what tonight's records may repeat: a night's keys are few enough to be broadcast.
+    repeated = published.select(*key).join(records.select(*key), on=key, how="left_semi")
+    known = repeated.withColumn("known", F.lit(True)).distinct()
     return (
-        marked.join(known, on=["user_id", "event_id"], how="left")
+        marked.join(known, on=key, how="left")
         .withColumn("duplicate", F.col("duplicate") | F.coalesce("known", F.lit(False)))
         .drop("known")
     )
