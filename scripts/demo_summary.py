@@ -1,4 +1,4 @@
-"""What the demo made: tables, metrics, one household's best items, and how to look further."""
+"""What the demo made: its tables, one household's best items, and how to look further."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-NIGHTS = ("2017-12-01", "2017-12-02", "2017-12-03")
-LAST = NIGHTS[-1]
-EVALUATED = "2018-01-02"
+LAST = "2017-12-03"
 
 
 def main() -> None:
@@ -23,8 +21,6 @@ def main() -> None:
     warehouse = options.demo / "warehouse"
     console = Console(width=None if Console().is_terminal else 120)
     console.print(tables(warehouse))
-    console.print(next_baskets(warehouse))
-    console.print(probabilities(warehouse))
     console.print(best_items(options.demo))
     peak = int((options.demo / "peak_memory").read_text()) / 2**30
     console.print(f"The jobs took {options.seconds / 60:.1f} minutes and at most {peak:.1f} GiB in all processes.")
@@ -44,37 +40,6 @@ def tables(warehouse: Path) -> Table:
         megabytes = sum(path.stat().st_size for path in files) / 1e6
         shown.add_row(folder.name, str(len(nights)), f"{rows:,}", f"{megabytes:,.1f}")
     return shown
-
-
-def _metrics(warehouse: Path, where: str) -> list[tuple[str, str, str, float]]:
-    rows: list[tuple[str, str, str, float]] = duckdb.sql(
-        f"SELECT as_of::TEXT, model, metric, value FROM '{warehouse}/metrics/as_of={EVALUATED}/*.parquet' WHERE {where}"
-    ).fetchall()
-    return rows
-
-
-def _pivot(title: str, rows: list[tuple[str, str, str, float]], metrics: tuple[str, ...], sort: str) -> Table:
-    shown = Table(title=title, title_justify="left")
-    for column in ("night", "model", *metrics):
-        shown.add_column(column, justify="left" if column in ("night", "model") else "right")
-    values = {(night, model, metric): value for night, model, metric, value in rows}
-    keys = sorted({key[:2] for key in values}, key=lambda key: (key[0], -values.get((*key, sort), 0.0), key[1]))
-    for key in keys:
-        cells = (values.get((*key, metric)) for metric in metrics)
-        shown.add_row(*key, *("" if cell is None else f"{cell:.4g}" for cell in cells))
-    return shown
-
-
-def next_baskets(warehouse: Path) -> Table:
-    rows = _metrics(warehouse, "metric IN ('recall@10', 'ndcg@10') AND segment = 'all'")
-    return _pivot("The next basket of each household, all products ranked", rows, ("recall@10", "ndcg@10"), "ndcg@10")
-
-
-def probabilities(warehouse: Path) -> Table:
-    metrics = ("log_loss", "brier", "calibration_error", "auc", "mean_score", "base_rate")
-    names = ", ".join(f"'{name}'" for name in metrics)
-    rows = _metrics(warehouse, f"metric IN ({names}) AND segment = 'all'")
-    return _pivot("Bought within 7 days: the probability of every pair", rows, metrics, "auc")
 
 
 def best_items(demo: Path) -> Table:

@@ -16,6 +16,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from rich.console import Console
+from rich.table import Table
+
 from halflife import config as configuration
 from halflife.config import Config
 from halflife.errors import HalflifeError
@@ -90,6 +93,11 @@ class Job:
             if isinstance(value, int | float)
         )
         self._say(f"published {tables or manifest['run_id']}" + (f" ({figures})" if figures else ""))
+
+    def show(self, table: Table) -> None:
+        """Show a table of results."""
+        # Where the output is a pipe (spark-submit's own), the width is unknown: wide enough for every column.
+        Console(file=self.console, width=120).print(table)
 
     def _say(self, text: str) -> None:
         line = f"{self.name} {self.as_of}: {text}, in {time.monotonic() - self.begin:.1f} s"

@@ -155,10 +155,10 @@ RECOMMENDATIONS: Final = _schema(
     ("reason", T.StringType()),
 )
 
-# One row is one (as_of, model, segment, metric): the mean over `users` users, and its standard error where the value
+# One row is one (night, model, segment, metric): the mean over `users` users, and its standard error where the value
 # is a mean of one value a user. Segment `all` holds every user; `tuning` is the validation before the first night.
 METRICS: Final = _schema(
-    ("as_of", T.DateType()),
+    ("night", T.DateType()),
     ("model", T.StringType()),
     ("segment", T.StringType()),
     ("metric", T.StringType()),

@@ -237,7 +237,7 @@ def test_tuning_sees_nothing_from_the_night_on(spark: SparkSession) -> None:
     assert tuned == again
     assert {row.users for row in tuned} == {4}
     assert {row.segment for row in tuned} == {"tuning"}
-    assert {row.as_of for row in tuned} == {CUT.date() - timedelta(days=28)}
+    assert {row.night for row in tuned} == {CUT.date() - timedelta(days=28)}
 
 
 def test_the_best_half_life_is_that_of_the_highest_ndcg_and_the_shorter_of_equals() -> None:
@@ -304,10 +304,10 @@ def test_the_whole_backtest_is_one_table(spark: SparkSession) -> None:
     assert [field.dataType for field in found.metrics.schema] == [field.dataType for field in schemas.METRICS]
     assert len(stages) == 4
     rows = found.metrics.collect()
-    keys = [(row.as_of, row.model, row.segment, row.metric) for row in rows]
+    keys = [(row.night, row.model, row.segment, row.metric) for row in rows]
     assert len(keys) == len(set(keys))
     tables = backtest.summary(rows)
-    assert [(row.as_of, row.segment, row.model) for row in tables][4:10] == [
+    assert [(row.night, row.segment, row.model) for row in tables][4:10] == [
         (CUT.date(), "all", model)
         for model in ("popularity", "personal_frequency", "half_life_tuned", "half_life_90d", "model", "constant_rate")
     ]

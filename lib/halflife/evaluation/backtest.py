@@ -24,7 +24,7 @@ CONSTANT: Final = "constant_rate"
 class MetricRow(NamedTuple):
     """One row of METRICS."""
 
-    as_of: date
+    night: date
     model: str
     segment: str
     metric: str
@@ -67,7 +67,7 @@ class Evaluation:
 class SummaryRow:
     """One model of one night and segment: its metrics by name, and the users they are means of."""
 
-    as_of: date
+    night: date
     segment: str
     model: str
     users: int
@@ -153,7 +153,7 @@ def summary(rows: Iterable[MetricRow | Row]) -> list[SummaryRow]:
     """Rows of METRICS as one row per night, segment and model, in the order in which they first appear."""
     found: dict[tuple[date, str, str], SummaryRow] = {}
     for row in rows:
-        key = (row.as_of, row.segment, row.model)
+        key = (row.night, row.segment, row.model)
         found.setdefault(key, SummaryRow(*key, users=row.users, values={})).values[row.metric] = row.value
     return list(found.values())
 

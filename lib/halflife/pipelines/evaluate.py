@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
 
+from rich.table import Column, Table
+
 from halflife.command import Job
 from halflife.errors import InputMissingError
 from halflife.evaluation import backtest
-from halflife.evaluation.backtest import Night, PublishedScores
+from halflife.evaluation.backtest import Night, PublishedScores, SummaryRow
 from halflife.evaluation.ranking import ModelInputs, PublishedLists
 from halflife.evaluation.scorer import ModelScorer
 from halflife.model import artifact
@@ -17,6 +19,9 @@ from halflife.warehouse import Run, digests
 
 READS = ("evaluate",)
 NAME = "halflife"
+# What the terminal shows of the metrics table.
+RANKING = ("ndcg@10", "recall@10")
+PROBABILITY = ("auc", "log_loss", "brier", "calibration_error", "mean_score", "base_rate")
 
 
 def run(job: Job) -> None:
@@ -34,8 +39,10 @@ def run(job: Job) -> None:
         job.nothing_to_do()
         return
     with store.staged(opened) as night:
-        figures = _stage(job, night, nights)
+        figures, summary = _stage(job, night, nights)
         manifest = store.publish(night, config.model_dump(mode="json"), figures)
+    for table in _tables(summary):
+        job.show(table)
     job.done(manifest)
 
 
@@ -51,14 +58,33 @@ def _matured(job: Job) -> list[date]:
     return nights
 
 
-def _stage(job: Job, run: Run, nights: Sequence[date]) -> dict[str, Any]:
-    """Write the metrics table; returns the figures for the manifest."""
+def _stage(job: Job, run: Run, nights: Sequence[date]) -> tuple[dict[str, Any], list[SummaryRow]]:
+    """Write the metrics table; returns the figures for the manifest, and the rows to show."""
     events = job.warehouse.read(job.spark, "events", job.as_of)
     judged = [_night(job, night) for night in nights]
     with job.stage("evaluate"):
         found = backtest.evaluate(events, judged, job.config.evaluate, job.config.model.horizon_days, job.progress.say)
-        run.write("metrics", found.metrics, sort=["as_of", "segment", "model", "metric"])
-    return {"nights": len(nights), "tuned_half_life_days": found.tuned_half_life_days}
+        run.write("metrics", found.metrics, sort=["night", "segment", "model", "metric"])
+    figures = {"nights": len(nights), "tuned_half_life_days": found.tuned_half_life_days}
+    return figures, backtest.summary(found.metrics.collect())
+
+
+def _tables(summary: Sequence[SummaryRow]) -> list[Table]:
+    """The metrics for a person to read: rankings of the next basket, then probabilities over the horizon."""
+    judged = [row for row in summary if row.segment == "all"]
+    return [
+        _table("Next basket of each user, all items ranked", judged, RANKING),
+        _table("Engaged within the horizon, probability of every pair", judged, PROBABILITY),
+    ]
+
+
+def _table(title: str, summary: Sequence[SummaryRow], metrics: Sequence[str]) -> Table:
+    table = Table("night", "model", *(Column(metric, justify="right") for metric in metrics), title=title)
+    for row in sorted(summary, key=lambda row: (row.night, -row.values.get(metrics[0], 0.0))):
+        if metrics[0] in row.values:
+            values = (row.values.get(metric) for metric in metrics)
+            table.add_row(str(row.night), row.model, *("" if value is None else f"{value:.4g}" for value in values))
+    return table
 
 
 def _night(job: Job, night: date) -> Night:
