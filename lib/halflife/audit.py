@@ -43,6 +43,15 @@ def same_count(what: str, found: int, expected: int) -> None:
         raise AuditError(f"{what}: {found:,} rows, expected {expected:,}; nothing was published")
 
 
+def dense(what: str, frame: DataFrame, index: str) -> None:
+    """Raises AuditError where an index is not exactly 0..n-1: arrays are addressed by it."""
+    found = frame.agg(F.count(F.lit(1)), F.count_distinct(index), F.coalesce(F.max(index), F.lit(-1))).first()
+    assert found is not None  # an aggregate without groups has one row
+    rows, numbers, last = found
+    if not rows == numbers == last + 1:
+        raise AuditError(f"{what}: {index} is not 0 to {rows - 1:,}, each once; nothing was published")
+
+
 def unique(what: str, frame: DataFrame, *key: str) -> None:
     """Raises AuditError where two rows share a key (ids are not shown: logs may not hold them)."""
     if frame.groupBy(*key).count().where(F.col("count") > 1).limit(1).count():
@@ -50,7 +59,7 @@ def unique(what: str, frame: DataFrame, *key: str) -> None:
 
 
 def scores(written: Sequence[Row], pairs: int) -> None:
-    """Raises AuditError where the files of the scores do not hold every pair once, with a score in [0, 1)."""
+    """Raises AuditError where the files hold another number of scores than pairs, or a score outside [0, 1)."""
     files = [row for row in written if row["table"] == "scores"]
     same_count("scores", sum(row["rows"] for row in files), pairs)
     for row in files:

@@ -27,7 +27,7 @@ from halflife.progress import Progress
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from halflife.warehouse import Warehouse
+    from halflife.warehouse import Run, Warehouse
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +76,22 @@ class Job:
         """Time a stage and show it while it runs."""
         return self.progress.stage(name)
 
-    def nothing_to_do(self) -> None:
-        """Say that the night stands as these inputs, config and code would make it."""
-        self._say("nothing to do: published already from the same inputs, configuration and code")
+    def publish(self, inputs: Mapping[str, Any], stage: Callable[[Run], Mapping[str, Any]]) -> None:
+        """Stage the night's tables with `stage`, which returns the manifest's figures, and publish them.
 
-    def done(self, manifest: Mapping[str, Any]) -> None:
+        Does nothing where the night stands as these inputs, config and code would make it; leaves nothing behind where
+        the staging fails.
+        """
+        opened = self.warehouse.begin(self.name, self.as_of, inputs)
+        if opened is None:
+            self._say("nothing to do: published already from the same inputs, configuration and code")
+            return
+        with self.warehouse.staged(opened) as run:
+            figures = stage(run)
+            manifest = self.warehouse.publish(run, self.config.model_dump(mode="json"), figures)
+        self._done(manifest)
+
+    def _done(self, manifest: Mapping[str, Any]) -> None:
         """Say what was published."""
         tables = ", ".join(
             f"{name} {table['rows']:,} rows {table['bytes'] / 1e6:,.1f} MB"
@@ -121,10 +132,20 @@ def main(name: str, description: str | None, arguments: Sequence[str] | None = N
     except Exception as error:
         log.exception("unexpected failure")
         where = os.environ.get(LOG, "standard error")
-        summary = " ".join(str(error).split())[:300]
+        summary = " ".join(_root_message(error).split())[:300]
         print(f"{name}: {type(error).__name__}: {summary} (trace in {where})", file=console)
         return 1
     return 0
+
+
+def _root_message(error: Exception) -> str:
+    """What went wrong first: of a failure inside the JVM, the message of its innermost cause."""
+    cause = getattr(error, "java_exception", None)
+    if cause is None:
+        return str(error)
+    while cause.getCause() is not None:
+        cause = cause.getCause()
+    return str(cause.getMessage())
 
 
 def _parser(name: str, description: str | None) -> argparse.ArgumentParser:

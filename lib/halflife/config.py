@@ -44,7 +44,8 @@ class ColumnsConfig(Section):
 class SourceConfig(Section):
     """One event log: Parquet, CSV or JSON lines, in a file, a folder or a glob.
 
-    A path that holds `{date}` has one folder or file a day, and a night reads only its own.
+    A path that holds `{date}` has one folder or file a UTC day, and a night reads only its own days. What such a
+    file holds from `as_of` on is quarantined as time_after_as_of.
     """
 
     path: str
@@ -144,7 +145,6 @@ class ScoreConfig(Section):
     users_per_block: PositiveInt = 128
     rows_per_file: PositiveInt = 32_000_000
     top_n: PositiveInt = 20
-    encode_batch: PositiveInt = 256
     revival_retained_share: Share = 0.25
     revival_silence_days: PositiveFloat = 30.0
 

@@ -39,26 +39,6 @@ def decay_integral(age_days: ArrayLike, half_lives_days: ArrayLike, horizon_days
     return expected
 
 
-def merge(
-    values_a: ArrayLike, anchor_a: float, values_b: ArrayLike, anchor_b: float, half_lives_days: ArrayLike
-) -> tuple[Floats, float]:
-    """Add two decayed states: the older is decayed to the newer's anchor time (epoch seconds).
-
-    A commutative monoid (DESIGN property 2; algebird's DecayedValue): the zero is all zeros at any
-    anchor, so events may come in any order, late, or be taken back by adding their negative.
-    """
-    anchor = max(anchor_a, anchor_b)
-    half_lives = np.asarray(half_lives_days, dtype=np.float64)
-    left_a = decay((anchor - anchor_a) / SECONDS_PER_DAY, half_lives)
-    left_b = decay((anchor - anchor_b) / SECONDS_PER_DAY, half_lives)
-    return np.asarray(values_a) * left_a + np.asarray(values_b) * left_b, anchor
-
-
-def half_life_of_rate(rate_per_day: float) -> float:
-    """Half-life in days of the classical law's decay rate lambda (per day)."""
-    return LN2 / rate_per_day
-
-
 def probability(expected: ArrayLike) -> NDArray[np.float32]:
     """Probability of at least one event when `expected` are expected: 1 - exp(-Lambda), in [0, 1).
 

@@ -43,6 +43,7 @@ EVENTS: Final = _schema(
     ("strength", T.DoubleType()),
     ("session_id", T.StringType()),
     ("session_given", T.BooleanType()),
+    ("source", T.StringType()),
     ("source_file", T.StringType()),
     ("user_index", T.IntegerType()),
     ("item_index", T.IntegerType()),
@@ -137,7 +138,7 @@ USER_STATES: Final = _schema(
 )
 
 # One row is one (user, item) pair tonight: the probability of engagement within the horizon, and the two
-# parts of the expected strength behind it (score = 1 - exp(-(affinity + memory))).
+# parts of the expected strength behind it: score = 1 - exp(-max(affinity + memory, 0)).
 SCORES: Final = _schema(
     ("user_id", T.StringType()),
     ("item_id", T.StringType()),

@@ -18,8 +18,10 @@ from halflife.errors import InputMissingError
 
 DATE = "{date}"
 CORRUPT = "_corrupt_record"
-# A time text that says its own zone: it ends in Z or in an offset.
-ZONED_TEXT = r"(?i)(z|utc|[+-]\d{2}:?\d{2})$"
+# A time as text begins with a date (a time of day alone would mean today); one that says its own zone ends in Z, in an
+# offset behind the time of day, or in the name of a zone.
+DATED_TEXT = r"^\s*\d{4}-\d{1,2}-\d{1,2}"
+ZONED_TEXT = r"(?i)(z|utc|gmt|:\d{2}(\.\d+)?\s*[+-]\d{2}(:?\d{2})?|[a-z]+/[a-z_]+)\s*$"
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,20 @@ class Intake:
     files: tuple[Path, ...]
 
     def fingerprint(self) -> list[tuple[str, int, int]]:
-        """Name, size and modification time (ns) of every file: what decides whether a night must run again."""
-        leaves = sorted(leaf for file in self.files for leaf in (file.rglob("*") if file.is_dir() else (file,)))
-        stats = [(leaf, leaf.stat()) for leaf in leaves if leaf.is_file()]
-        return [(str(leaf), stat.st_size, stat.st_mtime_ns) for leaf, stat in stats]
+        """What decides whether the night must run again."""
+        return fingerprint(self.files)
+
+
+def fingerprint(files: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """Name, size and modification time (ns) of every file, also of those in folders."""
+    leaves = sorted(leaf for file in files for leaf in (file.rglob("*") if file.is_dir() else (file,)))
+    stats = [(leaf, leaf.stat()) for leaf in leaves if leaf.is_file()]
+    return [(str(leaf), stat.st_size, stat.st_mtime_ns) for leaf, stat in stats]
+
+
+def matching(pattern: str) -> list[Path]:
+    """The files and folders that a path or glob names, in order."""
+    return sorted(Path(match) for match in glob(pattern))
 
 
 def find(name: str, source: SourceConfig, since: date | None, as_of: date) -> Intake:
@@ -43,7 +55,7 @@ def find(name: str, source: SourceConfig, since: date | None, as_of: date) -> In
     Raises InputMissingError that names the path, or the first day without a file.
     """
     if DATE not in source.path:
-        files = sorted(Path(match) for match in glob(source.path))
+        files = matching(source.path)
         if not files:
             raise InputMissingError(f"sources.{name}.path: nothing matches {source.path}")
         return Intake(name, source, tuple(files))
@@ -102,8 +114,8 @@ def read(spark: SparkSession, intake: Intake) -> DataFrame:
         _time(F.col(f"`{columns.time}`"), frame.schema[columns.time].dataType, source.time_zone).alias("event_time"),
         text("time").alias("time_text"),
         (F.lit(source.event_type) if source.event_type else text("event_type")).alias("event_type"),
-        text("event_id").alias("event_id"),
-        text("session_id").alias("given_session_id"),
+        _unless_blank(text("event_id")).alias("event_id"),
+        _unless_blank(text("session_id")).alias("given_session_id"),
         text("dwell_seconds").try_cast("double").alias("dwell_seconds"),
         text("dwell_seconds").alias("dwell_text"),
         text("rating").try_cast("double").alias("rating"),
@@ -118,7 +130,7 @@ def read_catalogue(spark: SparkSession, section: str, catalogue: CatalogueConfig
 
     Raises InputMissingError that names the path or the column.
     """
-    if not glob(catalogue.path):
+    if not matching(catalogue.path):
         raise InputMissingError(f"{section}.path: nothing matches {catalogue.path}")
     frame = spark.read.parquet(catalogue.path)
     mapped = catalogue.model_dump(exclude_none=True, exclude={"path"})
@@ -128,7 +140,8 @@ def read_catalogue(spark: SparkSession, section: str, catalogue: CatalogueConfig
         column = F.col(f"`{mapped[part]}`") if part in mapped else F.lit(None)
         return column.cast("string").alias(part)
 
-    return frame.select(text("id"), text("title"), text("category")).where(F.col("id").isNotNull())
+    listed = frame.select(text("id"), text("title"), text("category"))
+    return listed.where(_unless_blank(F.col("id")).isNotNull())
 
 
 def _load(spark: SparkSession, intake: Intake) -> DataFrame:
@@ -138,14 +151,21 @@ def _load(spark: SparkSession, intake: Intake) -> DataFrame:
         return spark.read.parquet(*paths)
     reader = spark.read.option("mode", "PERMISSIVE").option("columnNameOfCorruptRecord", CORRUPT)
     if source.format == "json":
-        fields = sorted(set(source.columns.model_dump(exclude_none=True).values()))
-        return reader.schema(_texts([*fields, CORRUPT])).json(paths)
+        reader = reader.option("primitivesAsString", True)
+        return reader.schema(_with_corrupt(reader.json(paths).schema)).json(paths)
+    # enforceSchema=false: a file whose columns stand in another order is an error, and not read by position.
     reader = reader.option("header", True).option("sep", source.delimiter).option("escape", '"')
-    return reader.schema(_texts([*reader.csv(paths).columns, CORRUPT])).csv(paths)
+    reader = reader.option("enforceSchema", False)
+    return reader.schema(_with_corrupt(reader.csv(paths).schema)).csv(paths)
 
 
-def _texts(names: Sequence[str]) -> T.StructType:
-    return T.StructType([T.StructField(name, T.StringType()) for name in names])
+def _with_corrupt(found: T.StructType) -> T.StructType:
+    """The columns that the files have, and the one for a line that does not fit them."""
+    return T.StructType([field for field in found if field.name != CORRUPT]).add(CORRUPT, T.StringType())
+
+
+def _unless_blank(column: Column) -> Column:
+    return F.when(F.trim(column) != "", column)
 
 
 def _require(frame: DataFrame, name: str, path: str, mapped: dict[str, str]) -> None:
@@ -162,6 +182,6 @@ def _time(column: Column, kind: T.DataType, zone: str) -> Column:
     if isinstance(kind, T.TimestampNTZType | T.DateType):
         return F.to_utc_timestamp(column.cast("timestamp"), zone)
     if isinstance(kind, T.NumericType):
-        return F.timestamp_micros((column.cast("double") * 1_000_000).cast("bigint"))
-    instant = column.try_cast("timestamp")
-    return F.when(F.trim(column).rlike(ZONED_TEXT), instant).otherwise(F.to_utc_timestamp(instant, zone))
+        return F.timestamp_micros((column.cast("double") * 1_000_000).try_cast("bigint"))
+    instant = F.when(column.rlike(DATED_TEXT), column.try_cast("timestamp"))
+    return F.when(column.rlike(ZONED_TEXT), instant).otherwise(F.to_utc_timestamp(instant, zone))

@@ -15,7 +15,6 @@ reader that knows nothing of halflife sees the old night or the new one.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -35,6 +34,7 @@ from pyspark.sql import types as T
 
 import halflife
 from halflife import schemas
+from halflife.digests import digest_of, digest_of_file
 from halflife.errors import AuditError, InputMissingError, PublishConflictError
 
 # The tables of each job, published together.
@@ -51,23 +51,11 @@ JOB_OF: Mapping[str, str] = {table: job for job, tables in TABLES.items() for ta
 MANIFEST = "manifest.json"
 
 
-def digest_of(value: Any) -> str:
-    """Digest of anything that JSON can hold; equal values give equal digests."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def digest_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def digests(manifest: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What identifies the content of a published run: the digest of every file, by table and name."""
+    """What identifies the content of a published run, whatever its files are called: their digests by table."""
     if manifest is None:
         return None
-    tables = manifest["tables"]
-    return {table: {file["path"]: file["sha256"] for file in tables[table]["files"]} for table in tables}
+    return {name: sorted(file["sha256"] for file in table["files"]) for name, table in manifest["tables"].items()}
 
 
 @cache
@@ -177,6 +165,8 @@ class Warehouse:
 
         `inputs` is all that decides the output, as JSON can hold it.
         """
+        # What stands now is read before anything else: whoever publishes after this moment is a conflict.
+        expected = self._target(job, as_of)
         manifest = self.manifest(job, as_of)
         digest = digest_of({"inputs": inputs, "code": code_version()})
         if manifest is not None and manifest["inputs_digest"] == digest:
@@ -184,7 +174,7 @@ class Warehouse:
         run_id = f"{job}-{as_of}-{digest[:8]}-{uuid.uuid4().hex[:8]}"
         directory = self.root / "_staging" / run_id
         directory.mkdir(parents=True)
-        return Run(job, as_of, run_id, directory, inputs, self._target(job, as_of))
+        return Run(job, as_of, run_id, directory, inputs, expected)
 
     @contextmanager
     def staged(self, run: Run) -> Iterator[Run]:

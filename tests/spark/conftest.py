@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +16,13 @@ ROOT = Path(__file__).parents[2]
 OVERRIDES = {
     "spark.driver.memory": "2g",
     "spark.sql.shuffle.partitions": "2",
-    "spark.default.parallelism": "2",
     "spark.log.level": "ERROR",
 }
 
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Spark's workers, also where pytest was called by its path
     lines = (ROOT / "conf" / "spark-defaults.conf").read_text(encoding="utf-8").splitlines()
     settings = dict(line.split(maxsplit=1) for line in lines if line and not line.startswith("#"))
     log = tmp_path_factory.mktemp("log") / "spark.log"

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -86,6 +87,54 @@ def test_times_without_a_zone_are_in_the_source_s_zone(spark: SparkSession, tmp_
     assert seconds == [datetime(2025, 7, 1, 11, tzinfo=UTC).timestamp()] * 2
 
 
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2025-07-01 12:00:00+01", datetime(2025, 7, 1, 11, tzinfo=UTC)),
+        ("2025-07-01T12:00:00.5+0100", datetime(2025, 7, 1, 11, 0, 0, 500_000, tzinfo=UTC)),
+        ("2025-07-01 12:00:00 Europe/Paris", datetime(2025, 7, 1, 10, tzinfo=UTC)),
+        ("2025-07-01", datetime(2025, 6, 30, 23, tzinfo=UTC)),  # midnight in London, in summer
+        ("12:30", None),  # of which day? not of today's
+        ("1751367600", None),
+    ],
+)
+def test_a_time_text_means_one_instant_or_none(
+    spark: SparkSession, tmp_path: Path, text: str, instant: datetime | None
+) -> None:
+    source = csv(tmp_path / "log.csv", (*GOOD[:2], text, *GOOD[3:])).model_copy(update={"time_zone": "Europe/London"})
+    (row,) = judged(spark, source).select(F.unix_micros("event_time").alias("micros")).collect()
+    assert row["micros"] == (None if instant is None else instant.timestamp() * 1e6)
+
+
+def test_event_ids_count_within_their_source_and_blank_ones_not_at_all(spark: SparkSession, tmp_path: Path) -> None:
+    columns = COLUMNS.model_copy(update={"event_id": "dwell", "dwell_seconds": None})
+    rows = [
+        (*GOOD[:2], f"2026-01-01T0{hour}:00:00Z", "view", event_id) for hour, event_id in enumerate(["7", "7", "", ""])
+    ]
+    source = csv(tmp_path / "log.csv", *rows).model_copy(update={"columns": columns})
+    one = cleaning.accepted(judged(spark, source))
+    marked = cleaning.mark_duplicates(one.unionByName(one.withColumn("source", F.lit("other"))), published=None)
+    kept = Counter(row["source"] for row in marked.where("not duplicate").collect())
+    assert kept == {"log": 3, "other": 3}
+
+
+def test_null_fields_do_not_make_different_records_equal(spark: SparkSession, tmp_path: Path) -> None:
+    rows = [{"user": "u", "item": "i", "time": GOOD[2], "type": "view", name: 5} for name in ("dwell", "rating")]
+    (tmp_path / "log.json").write_text("\n".join(map(json.dumps, rows)))
+    columns = COLUMNS.model_copy(update={"rating": "rating"})
+    source = SourceConfig(path=str(tmp_path / "log.json"), format="json", columns=columns)
+    marked = cleaning.mark_duplicates(cleaning.accepted(judged(spark, source)), published=None)
+    assert marked.where("duplicate").count() == 0
+
+
+def test_files_whose_columns_stand_in_another_order_are_an_error(spark: SparkSession, tmp_path: Path) -> None:
+    csv(tmp_path / "a.csv", GOOD)
+    (tmp_path / "b.csv").write_text("item,user,time,type,dwell\n" + ",".join(GOOD))
+    source = SourceConfig(path=str(tmp_path / "*.csv"), format="csv", columns=COLUMNS)
+    with pytest.raises(Py4JJavaError, match=r"CSV header does not conform to the schema[\s\S]*b\.csv"):
+        judged(spark, source).collect()
+
+
 def test_the_second_of_two_equal_records_is_a_duplicate_and_so_is_a_published_one(
     spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -115,6 +164,13 @@ def test_strength_is_the_signed_weight_of_the_type(spark: SparkSession, tmp_path
         ("view", 0, 1.0),
         ("cancel", 1, -2.0),
     }
+
+
+def test_a_json_field_that_no_record_has_is_named(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "log.json").write_text(json.dumps({"user": "u", "item": "i", "time": GOOD[2], "type": "view"}))
+    source = SourceConfig(path=str(tmp_path / "log.json"), format="json", columns=COLUMNS)
+    with pytest.raises(InputMissingError, match=r"no column 'dwell' \(for dwell_seconds\)"):
+        judged(spark, source)
 
 
 def test_a_column_that_the_config_names_and_the_log_lacks_is_named(spark: SparkSession, tmp_path: Path) -> None:

@@ -273,8 +273,8 @@ def test_probabilities_are_judged_as_scikit_learn_does_over_all_pairs(spark: Spa
     for e in events:
         if 0 <= e.day < 7 and e.user < 40 and e.strength > 0:
             labels[e.user, e.item] = 1
-    published = PublishedScores("model", scored(spark, scores), users=40)
-    rows = backtest.probability_metrics(log(spark, events), CUT.date(), published, 7.0, OPTIONS)
+    published = PublishedScores("model", scored(spark, scores), users=40, horizon_days=7.0)
+    rows = backtest.probability_metrics(log(spark, events), CUT.date(), published, OPTIONS)
     found, truth = values_of(rows, "model"), (labels.ravel(), scores.ravel().astype(np.float64))
     eps = np.finfo(np.float32).eps
     assert found["log_loss"] == pytest.approx(sk.log_loss(truth[0], np.clip(truth[1], eps, 1 - eps)))
@@ -296,11 +296,13 @@ def test_probabilities_are_judged_as_scikit_learn_does_over_all_pairs(spark: Spa
 def test_the_whole_backtest_is_one_table(spark: SparkSession) -> None:
     events = shopping(seed=6)
     nights = [
-        Night(CUT.date(), scores=PublishedScores("model", scored(spark, np.full((9, 12), 0.1)), users=9)),
+        Night(
+            CUT.date(), scores=PublishedScores("model", scored(spark, np.full((9, 12), 0.1)), users=9, horizon_days=7.0)
+        ),
         Night(CUT.date() + timedelta(days=1)),
     ]
     stages: list[str] = []
-    found = backtest.evaluate(log(spark, events), nights, OPTIONS, horizon_days=7.0, on_stage=stages.append)
+    found = backtest.evaluate(log(spark, events), nights, OPTIONS, on_stage=stages.append)
     assert [field.dataType for field in found.metrics.schema] == [field.dataType for field in schemas.METRICS]
     assert len(stages) == 4
     rows = found.metrics.collect()

@@ -13,6 +13,7 @@ from sklearn import metrics as sk
 
 from halflife.evaluation import metrics
 from halflife.evaluation.metrics import PROBABILITY_FLOOR, ScoreBins
+from halflife.topn import top_columns
 
 
 def a_basket_and_scores(seed: int, items: int, decimals: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -49,16 +50,16 @@ seeds = st.integers(0, 2**32 - 1)
 def test_top_columns_is_a_stable_sort(seed: int, items: int, decimals: int, count: int) -> None:
     scores = np.round(np.random.default_rng(seed).random((3, items)), decimals)
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-    assert np.array_equal(metrics.top_columns(scores, count), expected)
+    assert np.array_equal(top_columns(scores, count), expected)
     # Rounding first: two different float64 may be one float32.
-    assert np.array_equal(metrics.top_columns(scores.astype(np.float32), count), expected)
+    assert np.array_equal(top_columns(scores.astype(np.float32), count), expected)
 
 
 def test_top_columns_ranks_minus_infinity_last_and_refuses_nan() -> None:
     scores = np.array([[-np.inf, 0.0, -np.inf, np.inf]])
-    assert metrics.top_columns(scores, 4).tolist() == [[3, 1, 0, 2]]
+    assert top_columns(scores, 4).tolist() == [[3, 1, 0, 2]]
     with pytest.raises(ValueError, match="NaN"):
-        metrics.top_columns(np.array([[0.0, np.nan, 1.0]]), 1)
+        top_columns(np.array([[0.0, np.nan, 1.0]]), 1)
 
 
 def oracle(ranked: list[int], basket: set[int], cutoff: int) -> tuple[float, float]:
@@ -74,7 +75,7 @@ def oracle(ranked: list[int], basket: set[int], cutoff: int) -> tuple[float, flo
 @given(seeds, st.integers(1, 40), st.integers(1, 20))
 def test_recall_and_ndcg_are_the_oracles(seed: int, items: int, cutoff: int) -> None:
     scores, basket = a_basket_and_scores(seed, items, decimals=1)
-    ranked = metrics.top_columns(scores[None, :], 20)
+    ranked = top_columns(scores[None, :], 20)
     found = metrics.hits(ranked[0], basket)[None, :]
     recall, ndcg = oracle(ranked[0].tolist(), set(basket.tolist()), cutoff)
     assert metrics.recall_at(found, [basket.size], cutoff)[0] == pytest.approx(recall)
@@ -85,7 +86,7 @@ def test_recall_and_ndcg_are_the_oracles(seed: int, items: int, cutoff: int) -> 
 def test_ndcg_is_scikit_learns(seed: int, items: int, cutoff: int) -> None:
     scores, basket = a_basket_and_scores(seed, items, decimals=15)  # no ties: scikit-learn averages over them
     relevance = np.isin(np.arange(items), basket).astype(np.float64)
-    found = metrics.hits(metrics.top_columns(scores[None, :], cutoff)[0], basket)[None, :]
+    found = metrics.hits(top_columns(scores[None, :], cutoff)[0], basket)[None, :]
     expected = sk.ndcg_score(relevance[None, :], scores[None, :], k=cutoff)
     assert metrics.ndcg_at(found, [basket.size], cutoff)[0] == pytest.approx(expected)
 

@@ -15,6 +15,7 @@ from halflife.config import EvaluateConfig
 from halflife.errors import InputMissingError
 from halflife.evaluation import metrics, probability, protocol, ranking
 from halflife.evaluation.ranking import ModelInputs, PublishedLists
+from halflife.nights import instant
 from halflife.schemas import METRICS
 
 TUNED: Final = "half_life_tuned"
@@ -40,6 +41,7 @@ class PublishedScores:
     name: str
     scores: DataFrame
     users: int
+    horizon_days: float
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,6 @@ def evaluate(
     events: DataFrame,
     nights: Sequence[Night],
     options: EvaluateConfig,
-    horizon_days: float,
     on_stage: Callable[[str], None] = lambda _stage: None,
 ) -> Evaluation:
     """Judge each night by `events` (columns of EVENTS), which hold what happened after it too.
@@ -98,7 +99,7 @@ def evaluate(
         rows += next_basket_metrics(events, night, tuned_days, options)
         if night.scores is not None:
             on_stage(f"probabilities of {night.as_of}")
-            rows += probability_metrics(events, night.as_of, night.scores, horizon_days, options)
+            rows += probability_metrics(events, night.as_of, night.scores, options)
     return Evaluation(events.sparkSession.createDataFrame(rows, METRICS), tuned_days)
 
 
@@ -126,15 +127,15 @@ def next_basket_metrics(events: DataFrame, night: Night, tuned_days: float, opti
 
 
 def probability_metrics(
-    events: DataFrame, as_of: date, published: PublishedScores, horizon_days: float, options: EvaluateConfig
+    events: DataFrame, as_of: date, published: PublishedScores, options: EvaluateConfig
 ) -> list[MetricRow]:
     """One night's probabilities of all pairs over the horizon, beside one constant rate.
 
     The constant is the rate of the horizon before the night: all that was known without any model.
     """
-    cut = protocol.instant(as_of)
-    happened = probability.positive_pairs(events, cut, horizon_days)
-    earlier = probability.positive_pairs(events, cut - timedelta(days=horizon_days), horizon_days)
+    cut = instant(as_of)
+    happened = probability.positive_pairs(events, cut, published.horizon_days)
+    earlier = probability.positive_pairs(events, cut - timedelta(days=published.horizon_days), published.horizon_days)
     bins = probability.score_bins(published.scores, happened)
     pairs, positives = float(bins.pairs.sum()), float(bins.positives.sum())
     by_model = {
@@ -167,8 +168,8 @@ def _ranked(
     until: date | None = None,
 ) -> list[MetricRow]:
     """Every ranking of one cut: means over the users with their standard errors, in the order of the rankings."""
-    end = protocol.instant(until) if until else None
-    rows = protocol.basket_rows(events, options.event_types, protocol.instant(night.as_of), end).persist()
+    end = instant(until) if until else None
+    rows = protocol.basket_rows(events, options.event_types, instant(night.as_of), end).persist()
     try:
         kept = protocol.catalogue(rows, options.min_users_per_item)
         if not kept.item_indices.size:

@@ -7,7 +7,7 @@ rank by column, and the caller puts the columns in the order in which ties shall
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,27 +18,6 @@ Integers = NDArray[np.int64]
 # The published score is a float32, whose smallest step below one this is: no published probability can say
 # more, so the log loss takes none to be nearer to 0 or 1. scikit-learn clips float32 predictions alike.
 PROBABILITY_FLOOR: Final = float(np.finfo(np.float32).eps)
-
-
-def top_columns(scores: NDArray[np.floating[Any]], count: int) -> Integers:
-    """The `count` best columns of each row, best first; equal scores by column, the lower first.
-
-    Shapes: scores (B, n) give (B, min(count, n)). The cost is linear in n: a selection, not a sort.
-    Raises ValueError where a score that would be ranked is NaN.
-    """
-    rows, columns = scores.shape
-    count = min(count, columns)
-    if count == 0:
-        return np.empty((rows, 0), dtype=np.int64)
-    best = np.partition(scores, columns - count, axis=1)[:, columns - count :]
-    if np.isnan(best).any():  # NaN sorts as the largest, so it would be found among the best
-        raise ValueError("scores hold NaN: nothing can be ranked by them")
-    ranked = np.empty((rows, count), dtype=np.int64)
-    for row, threshold in enumerate(best[:, 0]):
-        above = np.flatnonzero(scores[row] > threshold)
-        equal = np.flatnonzero(scores[row] == threshold)[: count - above.size]
-        ranked[row] = np.concatenate([above[np.argsort(-scores[row, above], kind="stable")], equal])
-    return ranked
 
 
 def hits(ranked: ArrayLike, truth: ArrayLike) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import datetime
 from typing import Final
 
 import numpy as np
@@ -47,11 +47,6 @@ class Catalogue:
         """Popularity over that of the most popular item."""
         share: NDArray[np.float64] = self.popularity / self.popularity[0]
         return share
-
-
-def instant(day: date) -> datetime:
-    """The instant that `as_of = day` means: its first moment in UTC."""
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def basket_rows(

@@ -22,6 +22,7 @@ from halflife.decay import SECONDS_PER_DAY
 from halflife.evaluation import baselines, metrics, protocol
 from halflife.evaluation.baselines import History
 from halflife.evaluation.protocol import Catalogue
+from halflife.topn import top_columns
 
 Integers = NDArray[np.int64]
 Ranker = Callable[[History], Integers]
@@ -107,7 +108,7 @@ class _BlockWork:
                 frame[["user_index", "anchor_seconds", "readouts"]],
                 memory,
             )
-            ranked.append((self.model_name, metrics.top_columns(scores, max(self.cutoffs))))
+            ranked.append((self.model_name, top_columns(scores, max(self.cutoffs))))
         if self.lists_name is not None:
             ranked.append((self.lists_name, _padded(frame[_LISTED], max(self.cutoffs))))
         return ranked

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from halflife.digests import digest_of_file
 from halflife.errors import ModelError
 from halflife.model.architecture import Architecture
 
@@ -50,8 +51,7 @@ def catalogue_digest(item_ids: Iterable[str]) -> str:
 def digest_of(path: Path) -> str:
     """sha256 of a file, or ModelError where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_of_file(path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); {RETRAIN}") from error
 

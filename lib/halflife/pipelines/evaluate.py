@@ -15,9 +15,9 @@ from halflife.evaluation.backtest import Night, PublishedScores, SummaryRow
 from halflife.evaluation.ranking import ModelInputs, PublishedLists
 from halflife.evaluation.scorer import ModelScorer
 from halflife.model import artifact
+from halflife.nights import instant
 from halflife.warehouse import Run, digests
 
-READS = ("evaluate",)
 NAME = "halflife"
 # What the terminal shows of the metrics table.
 RANKING = ("ndcg@10", "recall@10")
@@ -26,47 +26,46 @@ PROBABILITY = ("auc", "log_loss", "brier", "calibration_error", "mean_score", "b
 
 def run(job: Job) -> None:
     """Judge every scored night whose horizon lies before `job.as_of`, and publish the metrics."""
-    store, config = job.warehouse, job.config
+    store = job.warehouse
     store.path("events", job.as_of)  # what happened until then must have been sessionized
     nights = _matured(job)
     inputs = {
-        "config": config.model_dump(mode="json", include=set(READS)),
+        "config": job.config.model_dump(mode="json", include={"evaluate"}),
         "sessionize": digests(store.manifest("sessionize", job.as_of)),
         "nights": {str(night): digests(store.manifest("score", night)) for night in nights},
     }
-    opened = store.begin("evaluate", job.as_of, inputs)
-    if opened is None:
-        job.nothing_to_do()
-        return
-    with store.staged(opened) as night:
-        figures, summary = _stage(job, night, nights)
-        manifest = store.publish(night, config.model_dump(mode="json"), figures)
-    for table in _tables(summary):
-        job.show(table)
-    job.done(manifest)
+    job.publish(inputs, lambda run: _stage(job, run, nights))
 
 
 def _matured(job: Job) -> list[date]:
     """The scored nights of which all that they foretold has happened by now."""
-    horizon = timedelta(days=job.config.model.horizon_days)
-    nights = [night for night in job.warehouse.nights("score") if night + horizon <= job.as_of]
+    nights = []
+    for night in job.warehouse.nights("score"):
+        if instant(night) + timedelta(days=_figures(job, night)["horizon_days"]) <= instant(job.as_of):
+            nights.append(night)
     if not nights:
         raise InputMissingError(
-            f"no night was scored whose horizon of {job.config.model.horizon_days:g} days lies before {job.as_of}: "
-            "score nights first, or evaluate later"
+            f"no night was scored whose horizon lies before {job.as_of}: score nights first, or evaluate later"
         )
     return nights
 
 
-def _stage(job: Job, run: Run, nights: Sequence[date]) -> tuple[dict[str, Any], list[SummaryRow]]:
-    """Write the metrics table; returns the figures for the manifest, and the rows to show."""
+def _figures(job: Job, night: date) -> dict[str, Any]:
+    """The figures of a scored night: its model, half-lives and horizon."""
+    figures: dict[str, Any] = (job.warehouse.manifest("score", night) or {})["metrics"]
+    return figures
+
+
+def _stage(job: Job, run: Run, nights: Sequence[date]) -> dict[str, Any]:
+    """Write the metrics table and show it; returns the figures for the manifest."""
     events = job.warehouse.read(job.spark, "events", job.as_of)
     judged = [_night(job, night) for night in nights]
     with job.stage("evaluate"):
-        found = backtest.evaluate(events, judged, job.config.evaluate, job.config.model.horizon_days, job.progress.say)
+        found = backtest.evaluate(events, judged, job.config.evaluate, job.progress.say)
         run.write("metrics", found.metrics, sort=["night", "segment", "model", "metric"])
-    figures = {"nights": len(nights), "tuned_half_life_days": found.tuned_half_life_days}
-    return figures, backtest.summary(found.metrics.collect())
+    for table in _tables(backtest.summary(found.metrics.collect())):
+        job.show(table)
+    return {"nights": len(nights), "tuned_half_life_days": found.tuned_half_life_days}
 
 
 def _tables(summary: Sequence[SummaryRow]) -> list[Table]:
@@ -91,6 +90,7 @@ def _night(job: Job, night: date) -> Night:
     """What was published for one night, and the model behind it to be asked at each user's own instant."""
     store, spark = job.warehouse, job.spark
     users, items = (store.read(spark, table, night) for table in ("users", "items"))
+    horizon_days = _figures(job, night)["horizon_days"]
     lists = store.read(spark, "recommendations", night).join(users, on="user_id").join(items, on="item_id")
     return Night(
         as_of=night,
@@ -98,13 +98,13 @@ def _night(job: Job, night: date) -> Night:
             NAME, _scorer(job, night, items.count()), *(store.read(spark, t, night) for t in ("user_states", "memory"))
         ),
         lists=PublishedLists(f"{NAME}_list", lists.select("user_index", "rank", "item_index")),
-        scores=PublishedScores(NAME, store.read(spark, "scores", night), users.count()),
+        scores=PublishedScores(NAME, store.read(spark, "scores", night), users.count(), horizon_days),
     )
 
 
 def _scorer(job: Job, night: date, items: int) -> ModelScorer:
     """The model that scored a night, by its version."""
-    figures = (job.warehouse.manifest("score", night) or {})["metrics"]
+    figures = _figures(job, night)
     trained = job.warehouse.last_night("train", night, inclusive=True)
     if figures["model_kind"] == "exponential":
         return ModelScorer.exponential(figures["half_lives_days"], figures["horizon_days"], items)

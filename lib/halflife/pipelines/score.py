@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, date, datetime, time
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Observation
+from pyspark.sql import functions as F
 
 from halflife import audit
 from halflife.command import Job
+from halflife.errors import ModelError
 from halflife.model import artifact
 from halflife.model.artifact import Model
+from halflife.model.manifest import catalogue_digest
+from halflife.nights import instant
 from halflife.scoring import encode, tables
 from halflife.transformations import memory
 from halflife.warehouse import Run, digests
@@ -32,19 +36,13 @@ def run(job: Job) -> None:
         "model": trained and digests(store.manifest("train", trained)),
         "before": before and digests(store.manifest("score", before)),
     }
-    opened = store.begin("score", job.as_of, inputs)
-    if opened is None:
-        job.nothing_to_do()
-        return
-    with store.staged(opened) as night:
-        figures = _stage(job, night, trained, before)
-        manifest = store.publish(night, config.model_dump(mode="json"), figures)
-    job.done(manifest)
+    job.publish(inputs, lambda night: _stage(job, night, trained, before))
 
 
 def _stage(job: Job, night: Run, trained: date | None, before: date | None) -> dict[str, Any]:
     """Write every table of the night, audited; returns the figures for the manifest."""
     model, directory = _model(job, night, trained)
+    _fits(job, model)
     kept = _kept_night(job, before, model)
     with job.stage("encode"):
         encoded, skipped = _stage_user_states(job, night, kept, directory)
@@ -85,10 +83,29 @@ def _model(job: Job, night: Run, trained: date | None) -> tuple[Model, Path]:
     return law, directory
 
 
+def _fits(job: Job, model: Model) -> None:
+    """Raises ModelError where the model numbers items or event types otherwise than tonight's tables do."""
+    if model.kind == "exponential":
+        return  # it knows neither
+    items = job.warehouse.read(job.spark, "items", job.as_of)
+    known = items.where(F.col("item_index") < model.items).orderBy("item_index").select("item_id").toPandas()
+    if catalogue_digest(known["item_id"]) != model.manifest.catalogue_digest:
+        raise ModelError(f"model {model.version} was trained on another numbering of the items; train again")
+    types = tuple(job.config.event_types)
+    if types[: len(model.event_types)] != model.event_types:
+        raise ModelError(
+            f"model {model.version} was trained on the event types {', '.join(model.event_types)}, the config has "
+            f"{', '.join(types)}; put them into that order, or train again"
+        )
+
+
 def _kept_night(job: Job, before: date | None, model: Model) -> date | None:
-    """The night whose states tonight's build on: the last one, unless another model made them."""
-    manifest = None if before is None else job.warehouse.manifest("score", before)
-    return before if manifest is not None and manifest["metrics"]["model"] == model.version else None
+    """The night whose states tonight's build on: the last one, unless another model or other events made them."""
+    store = job.warehouse
+    manifest = None if before is None else store.manifest("score", before)
+    if before is None or manifest is None or manifest["metrics"]["model"] != model.version:
+        return None
+    return before if manifest["inputs"]["sessionize"] == digests(store.manifest("sessionize", before)) else None
 
 
 def _new_events(job: Job, kept: date | None) -> DataFrame:
@@ -102,14 +119,16 @@ def _stage_user_states(job: Job, night: Run, kept: date | None, directory: Path)
     active = _new_events(job, kept).select("user_index").distinct()
     # As many tasks as cores: each loads the model once, and a user costs the same wherever it lies.
     due = sequences.join(active, on="user_index", how="left_semi").repartition(job.cores, "user_index")
-    states = encode.user_states(due, directory)
+    encoded = Observation("encoded")
+    states = encode.user_states(due, directory).observe(encoded, F.count(F.lit(1)).alias("users"))
     if kept is not None:
         old = job.warehouse.read(job.spark, "user_states", kept)
         states = states.unionByName(old.join(active, on="user_index", how="left_anti"))
     night.write("user_states", states, sort=["user_index"])
-    encoded, everyone = active.count(), night.read(job.spark, "user_states").count()
+    # Counted where it happened: what came out of the network, not what should have gone in.
+    users, everyone = int(encoded.get["users"]), night.read(job.spark, "user_states").count()
     audit.same_count("user_states", everyone, sequences.count())
-    return encoded, everyone - encoded
+    return users, everyone - users
 
 
 def _stage_memory(job: Job, night: Run, kept: date | None, model: Model, directory: Path) -> None:
@@ -136,7 +155,7 @@ def _stage_scores(job: Job, night: Run, model: Model) -> int:
     items = store.read(spark, "items", job.as_of).select("item_index", "item_id").toPandas()
     ids, position, side = tables.in_item_order(items, model.item_side(len(items)))
     context = tables.Night(
-        at_seconds=datetime.combine(job.as_of, time(), UTC).timestamp(),
+        at_seconds=instant(job.as_of).timestamp(),
         half_lives_days=model.half_lives_days,
         horizon_days=model.horizon_days,
         ids=ids,

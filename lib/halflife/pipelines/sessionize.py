@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from halflife import audit, schemas, sources
 from halflife.command import Job
 from halflife.config import Config
-from halflife.errors import InputMissingError
+from halflife.errors import ConfigError, InputMissingError
 from halflife.transformations import cleaning, indexes, sequences, sessions
 from halflife.warehouse import Run, digests
 
@@ -22,35 +22,60 @@ def run(job: Job) -> None:
     """Merge the logs of the days since the last night into its state, and publish the night `job.as_of`."""
     store, config = job.warehouse, job.config
     before = store.last_night("sessionize", job.as_of)
+    _same_types(job, before)
     intakes = [sources.find(name, source, before, job.as_of) for name, source in config.sources.items()]
+    catalogues = [catalogue.path for catalogue in (config.users, config.items) if catalogue is not None]
     inputs = {
         "config": config.model_dump(mode="json", include=set(READS)),
         "before": before and digests(store.manifest("sessionize", before)),
         "files": [intake.fingerprint() for intake in intakes],
+        "catalogues": [sources.fingerprint(sources.matching(path)) for path in catalogues],
     }
-    opened = store.begin("sessionize", job.as_of, inputs)
-    if opened is None:
-        job.nothing_to_do()
-        return
-    with store.staged(opened) as night:
-        totals = _stage(job, night, before, intakes)
-        manifest = store.publish(night, config.model_dump(mode="json"), totals)
-    job.done(manifest)
+    job.publish(inputs, lambda night: _stage(job, night, before, intakes))
+
+
+def _last_to_build_on(job: Job) -> None:
+    """Raises ConfigError where later nights stand on this one: their indexes and sessions would no longer fit."""
+    later = [night for night in job.warehouse.nights("sessionize") if night > job.as_of]
+    if later:
+        raise ConfigError(
+            f"--as-of {job.as_of}: the night of {later[0]} is published and holds or builds on these days; "
+            f"deliver what came late in the files of a day after {later[-1]}, or rebuild in a new warehouse"
+        )
+
+
+def _same_types(job: Job, before: date | None) -> None:
+    """Raises ConfigError where event types were renamed or reordered: the stored events number them."""
+    manifest = None if before is None else job.warehouse.manifest("sessionize", before)
+    known = [] if manifest is None else list(manifest["config"]["event_types"])
+    if list(job.config.event_types)[: len(known)] != known:
+        raise ConfigError(
+            f"event_types: the published events have {', '.join(known)}, in this order; add new types behind them"
+        )
+
+
+def _settings_changed(job: Job, before: date | None) -> bool:
+    """Whether the last night's sequences and sessions were made with other lengths and gaps."""
+    manifest = None if before is None else job.warehouse.manifest("sessionize", before)
+    now = job.config.sessionize
+    then = {} if manifest is None else manifest["config"]["sessionize"]
+    return (then.get("sequence_length"), then.get("gap_seconds")) != (now.sequence_length, now.gap_seconds)
 
 
 def _stage(job: Job, night: Run, before: date | None, intakes: list[sources.Intake]) -> dict[str, int]:
     """Write every table of the night, audited; returns the counts for the manifest."""
+    _last_to_build_on(job)
     spark, config, store = job.spark, job.config, job.warehouse
     history = None if before is None else store.read(spark, "events", before)
     with job.stage("clean"):
-        nothing = spark.createDataFrame([], schemas.RAW)
-        raw = reduce(DataFrame.unionByName, (sources.read(spark, found) for found in intakes if found.files), nothing)
+        read = [sources.read(spark, found) for found in intakes if found.files]
+        raw = reduce(DataFrame.unionByName, read) if read else spark.createDataFrame([], schemas.RAW)
         judged = cleaning.judge(raw, job.as_of, config.event_types, config.sessionize)
         marked = cleaning.mark_duplicates(cleaning.accepted(judged), history).cache()
         night.write("quarantine", cleaning.quarantined(judged), sort=["source", "source_file"])
         night.write("intake", cleaning.intake_counts(judged, marked), sort=["source", "source_file"])
         totals = _audit_intake(spark, night, config)
-    fresh = cleaning.with_strength(marked.where(~F.col("duplicate")), config.event_types).drop("source", "duplicate")
+    fresh = cleaning.with_strength(marked.where(~F.col("duplicate")), config.event_types).drop("duplicate")
     with job.stage("index"):
         _stage_indexes(job, night, before, fresh)
     with job.stage("sessions"):
@@ -83,14 +108,16 @@ def _stage_indexes(job: Job, night: Run, before: date | None, fresh: DataFrame) 
         known = fresh.select(F.col(id_column)).distinct()
         if catalogue is not None:
             listed = sources.read_catalogue(spark, table, catalogue).withColumnRenamed("id", id_column)
+            audit.unique(f"{table}.path {catalogue.path}", listed, id_column)
             known = known.join(listed, on=id_column, how="full_outer")
         else:
-            known = known.withColumns({"title": F.lit(None), "category": F.lit(None)})
+            known = known.withColumns({name: F.lit(None).cast("string") for name in ("title", "category")})
         if table == "users":
             known = known.select(id_column)
         old = None if before is None else store.read(spark, table, before)
         night.write(table, indexes.extend(old, known, id_column, index_column), sort=[index_column])
         audit.unique(table, night.read(spark, table), id_column)
+        audit.dense(table, night.read(spark, table), index_column)
 
 
 def _stage_events(job: Job, night: Run, history: DataFrame | None, fresh: DataFrame) -> None:
@@ -114,13 +141,16 @@ def _stage_users(job: Job, night: Run, before: date | None, history: DataFrame |
     spark, config, store = job.spark, job.config.sessionize, job.warehouse
     events = night.read(spark, "events")
     active = events.select("user_index").distinct().cache()
+    carried = None if _settings_changed(job, before) else before
     if history is not None:
-        events = events.unionByName(history.join(active, on="user_index", how="left_semi"))
+        past = history if carried is None else history.join(active, on="user_index", how="left_semi")
+        events = events.unionByName(past)
     for table, made, sort in (
         ("sequences", sequences.last_events(events, config.sequence_length), ["user_index"]),
         ("sessions", sessions.summarise(events, config.gap_seconds), ["user_index", "start_time"]),
     ):
-        if before is not None:
-            made = made.unionByName(store.read(spark, table, before).join(active, on="user_index", how="left_anti"))
+        if carried is not None:
+            old = store.read(spark, table, carried)
+            made = made.unionByName(old.join(active, on="user_index", how="left_anti"))
         night.write(table, made, sort=sort)
     return active.count()

@@ -24,6 +24,7 @@ from halflife.decay import Floats, probability
 from halflife.model.artifact import ItemSide
 from halflife.scoring import pairs
 from halflife.scoring.pairs import Indexes, Matrix, States
+from halflife.topn import top_columns
 
 # One row is one file that a task has written: its table, its name, and what the audit asks about its rows.
 WRITTEN = T.StructType(
@@ -124,6 +125,8 @@ class _Files:
             writer.close()
 
     def write(self, table: str, rows: pa.Table) -> None:
+        if not rows.num_rows:
+            return
         if table not in self.writers:
             self.writers[table] = pq.ParquetWriter(
                 self.folders[table] / self.name,
@@ -135,9 +138,10 @@ class _Files:
                 store_schema=False,
             )
         self.writers[table].write_table(rows, row_group_size=rows.num_rows)
+        # NumPy's minimum and maximum, unlike Python's, stay NaN once a score is: the audit must see it.
         low, high = self.range.get(table, (np.inf, -np.inf))
         scores = rows.column("score").to_numpy()
-        self.range[table] = (min(low, float(scores.min())), max(high, float(scores.max())))
+        self.range[table] = (float(np.minimum(low, scores.min())), float(np.maximum(high, scores.max())))
         self.rows[table] = self.rows.get(table, 0) + rows.num_rows
 
     def written(self) -> Iterator[pa.RecordBatch]:
@@ -227,19 +231,17 @@ def _best_rows(
     counts: Indexes,
     memory: Matrix,
 ) -> pa.Table:
-    """Each user's best items in the columns of `schemas.RECOMMENDATIONS`."""
-    top_n = min(night.top_n, expected.shape[1])
-    best = np.argpartition(-expected, top_n - 1, axis=1)[:, :top_n]
-    # Equal expectations stand in the order of their ids.
-    best = np.take_along_axis(best, np.lexsort((best, -np.take_along_axis(expected, best, axis=1)), axis=1), axis=1)
-    user, rank = np.divmod(np.arange(best.size), top_n)
-    item = best.ravel()
+    """Each user's best items in the columns of `schemas.RECOMMENDATIONS`: those of which anything is expected."""
+    best = top_columns(expected, night.top_n)  # equal expectations stand in the order of their ids
+    user, rank = np.divmod(np.arange(best.size, dtype=np.int32), np.int32(best.shape[1]))
+    hoped = expected[user, best.ravel()] > 0
+    user, rank, item = user[hoped], rank[hoped], best.ravel()[hoped]
     pair = _pair_of(states, user, item, expected.shape[1])
     share = memory[user, item] / np.maximum(expected[user, item], np.finfo(np.float32).tiny)
     return pa.table(
         {
             "user_id": users.take(pa.array(user)),
-            "rank": pa.array((rank + 1).astype(np.int32)),
+            "rank": pa.array(rank + np.int32(1)),
             "item_id": night.ids.take(pa.array(item)),
             "score": pa.array(score[user, item]),
             "reason": pa.array(_reasons(pair, share, states.pair_seconds, counts), pa.string()),

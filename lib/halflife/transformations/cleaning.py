@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time
+from datetime import date
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from halflife.config import EventTypeConfig, SessionizeConfig
+from halflife.nights import instant
 
 # What makes two records the same event where the log has no event id of its own.
 KEY = ("user_id", "item_id", "event_type", "event_time", "given_session_id", "dwell_seconds", "rating")
@@ -16,8 +17,7 @@ KEY = ("user_id", "item_id", "event_type", "event_time", "given_session_id", "dw
 
 def judge(raw: DataFrame, as_of: date, types: Mapping[str, EventTypeConfig], config: SessionizeConfig) -> DataFrame:
     """Add `reason` to raw records: why a record is rejected, null where it is accepted; the first rule that fits."""
-    floor = F.lit(datetime.combine(config.event_time_floor, time(), UTC))
-    end = F.lit(datetime.combine(as_of, time(), UTC))
+    floor, end = F.lit(instant(config.event_time_floor)), F.lit(instant(as_of))
     blank = {name: F.trim(F.coalesce(F.col(name), F.lit(""))) == "" for name in ("user_id", "item_id", "time_text")}
     dwell, rating = F.col("dwell_seconds"), F.col("rating")
     rules: list[tuple[str, Column]] = [
@@ -46,7 +46,8 @@ def quarantined(judged: DataFrame) -> DataFrame:
 
 def accepted(judged: DataFrame) -> DataFrame:
     """The records without a fault, each with an event id: the log's own, or a digest of its key columns."""
-    key = F.xxhash64(*KEY).cast("string")
+    # A null must not hash like the value of another column.
+    key = F.xxhash64(*(F.coalesce(F.col(name).cast("string"), F.lit("\0")) for name in KEY)).cast("string")
     return judged.where(F.col("reason").isNull()).select(
         "source",
         "source_file",
@@ -62,12 +63,16 @@ def accepted(judged: DataFrame) -> DataFrame:
 
 
 def mark_duplicates(records: DataFrame, published: DataFrame | None) -> DataFrame:
-    """Add `duplicate`: all but one record of a (user, event id), and those that are `published` events already."""
-    same_event = Window.partitionBy("user_id", "event_id").orderBy("source_file", "source")
+    """Add `duplicate`: all but one record of an event, and those that are `published` events already.
+
+    An event is a source's (user, event id): two sources may number their events alike.
+    """
+    key = ["source", "user_id", "event_id"]
+    content = F.xxhash64("item_id", "event_type", "event_time", "dwell_seconds", "rating")
+    same_event = Window.partitionBy(*key).orderBy("source_file", content)
     marked = records.withColumn("duplicate", F.row_number().over(same_event) > 1)
     if published is None:
         return marked
-    key = ["user_id", "event_id"]
     # Of the whole history only what tonight's records may repeat: a night's keys are few enough to be broadcast.
     repeated = published.select(*key).join(records.select(*key), on=key, how="left_semi")
     known = repeated.withColumn("known", F.lit(True)).distinct()
