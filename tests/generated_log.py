@@ -84,21 +84,21 @@ def _write_day(folder: Path, day: date, rows: list[Event]) -> None:
 
 
 CONFIG = """\
-warehouse: {folder}/warehouse
+warehouse: warehouse
 sources:
   purchases:
-    path: {folder}/raw/purchases/date={{date}}/*.parquet
+    path: {raw}/purchases/date={{date}}/*.parquet
     event_type: purchase
     columns: {{user: who, item: what, time: at}}
   views:
-    path: {folder}/raw/views/date={{date}}/*.csv
+    path: {raw}/views/date={{date}}/*.csv
     format: csv
     columns: {{user: who, item: what, time: at, event_type: kind, dwell_seconds: dwell}}
 event_types:
   purchase: {{weight: 1.0}}
   view: {{weight: 0.2}}
-users: {{path: "{folder}/raw/members.parquet", id: member}}
-items: {{path: "{folder}/raw/items.parquet", id: sku, title: name}}
+users: {{path: "{raw}/members.parquet", id: member}}
+items: {{path: "{raw}/items.parquet", id: sku, title: name}}
 sessionize: {{sequence_length: 20}}
 model: {{half_lives_days: [1, 4, 30]}}
 train: {{epochs: 2, history_length: 64, validation_days: 7}}

@@ -29,7 +29,7 @@ def quarantine_within(quarantine: DataFrame, totals: dict[str, int], bound: floa
     """Raises AuditError with the top reasons where more than the `bound` share of the rows was rejected."""
     if totals["quarantined"] <= bound * totals["rows_read"]:
         return
-    reasons = quarantine.groupBy("reason").count().orderBy(F.desc("count")).limit(3).collect()
+    reasons = quarantine.groupBy("reason").count().orderBy(F.desc("count"), "reason").limit(3).collect()
     shown = ", ".join(f"{row['reason']} {row['count']:,}" for row in reasons)
     raise AuditError(
         f"{totals['quarantined']:,} of {totals['rows_read']:,} rows read were rejected ({shown}), more than "

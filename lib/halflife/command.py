@@ -99,7 +99,7 @@ class Job:
             if table["rows"]
         )
         figures = ", ".join(
-            f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}"
+            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value:,}"
             for name, value in manifest["metrics"].items()
             if isinstance(value, int | float)
         )

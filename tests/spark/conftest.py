@@ -26,9 +26,11 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     lines = (ROOT / "conf" / "spark-defaults.conf").read_text(encoding="utf-8").splitlines()
     settings = dict(line.split(maxsplit=1) for line in lines if line and not line.startswith("#"))
     log = tmp_path_factory.mktemp("log") / "spark.log"
-    logging = f"-Dlog4j2.configurationFile=file://{ROOT / 'conf' / 'log4j2.properties'} -Dhalflife.log={log}"
+    # A suite of small jobs: the time that the JVM's second compiler costs never comes back.
+    log4j2 = (ROOT / "conf" / "log4j2.properties").as_uri()
+    options = f"-XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile={log4j2} -Dhalflife.log={log}"
     builder = SparkSession.builder.master("local[2]").appName("halflife tests")
-    for key, value in {**settings, **OVERRIDES, "spark.driver.extraJavaOptions": logging}.items():
+    for key, value in {**settings, **OVERRIDES, "spark.driver.extraJavaOptions": options}.items():
         builder = builder.config(key, value.strip())
     session = builder.getOrCreate()
     yield session
