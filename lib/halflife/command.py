@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOG = "HALFLIFE_LOG"  # path of the log file, set by scripts/submit; without it only warnings are logged, to stderr
+# Path of the log file, set by scripts/submit. Without it only unexpected failures are logged, to standard error.
+LOG = "HALFLIFE_LOG"
 
 EXIT_CODES = """\
 exit codes: 0 done (or nothing to do), 2 bad usage or configuration, 3 input missing, 4 audit failed and nothing was
@@ -126,7 +127,8 @@ def main(name: str, description: str | None, arguments: Sequence[str] | None = N
         pipeline: Callable[[Job], None] = import_module(f"halflife.pipelines.{name}").run
         pipeline(Job(name, options.as_of, config, console))
     except HalflifeError as error:
-        log.error("%s", error, exc_info=True)
+        # Below an error: where there is no log file, the line that follows says it all.
+        log.warning("%s", error, exc_info=True)
         print(f"{name}: {error}", file=console)
         return error.exit_code
     except Exception as error:
@@ -184,7 +186,7 @@ def _log_to_file() -> None:
     path = os.environ.get(LOG)
     logging.basicConfig(
         filename=path,
-        level=logging.INFO if path else logging.CRITICAL,
+        level=logging.INFO if path else logging.ERROR,
         format="%(asctime)s %(levelname)-5s %(name)s: %(message)s",
     )
 

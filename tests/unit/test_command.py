@@ -1,0 +1,51 @@
+"""How a job ends: exit code, one line, and where the trace is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LOCAL = Path(__file__).parents[2] / "conf" / "local.yaml"
+# A job whose pipeline fails, in a process of its own: the command line takes over the standard streams.
+SCRIPT = """
+import sys, types
+from halflife import command, errors
+failing = types.ModuleType("halflife.pipelines.failing")
+def run(job):
+    raise {error}
+failing.run = run
+sys.modules["halflife.pipelines.failing"] = failing
+sys.exit(command.main("failing", None, ["--config", sys.argv[1], "--as-of", "2026-01-01"]))
+"""
+
+
+@pytest.mark.parametrize("with_log", [True, False], ids=["log file", "no log file"])
+@pytest.mark.parametrize(
+    ("error", "code", "traced"),
+    [
+        ("errors.AuditError('the sums are off')", 4, False),
+        ("errors.PublishConflictError('the sums are off')", 5, False),
+        ("ZeroDivisionError('the sums are off')", 1, True),
+    ],
+)
+def test_a_failure_is_one_line_and_an_unexpected_one_leaves_its_trace(
+    tmp_path: Path, error: str, code: int, traced: bool, with_log: bool
+) -> None:
+    log = tmp_path / "job.log"
+    environment = {name: value for name, value in os.environ.items() if name != "HALFLIFE_LOG"}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(error=error), LOCAL],
+        env={**environment, "HALFLIFE_LOG": str(log)} if with_log else environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code
+    (line,) = done.stdout.splitlines()
+    assert "the sums are off" in line
+    assert ("Traceback" in done.stderr) == (traced and not with_log)
+    assert not with_log or "Traceback" in log.read_text()
