@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from pyspark.sql import DataFrame, Row
@@ -11,28 +12,27 @@ from halflife.errors import AuditError
 
 
 def intake_adds_up(intake: DataFrame) -> dict[str, int]:
-    """Totals of the intake; raises AuditError where a file's records are not all accounted for."""
-    lost = intake.where(F.col("rows_read") != F.col("accepted") + F.col("quarantined") + F.col("duplicates"))
-    first = lost.first()
-    if first is not None:
-        raise AuditError(
-            f"{first['source_file']}: {first['rows_read']} rows read, but {first['accepted']} accepted + "
-            f"{first['quarantined']} quarantined + {first['duplicates']} duplicates; nothing was published"
-        )
-    names = ("rows_read", "accepted", "quarantined", "duplicates")
-    totals = intake.agg(*(F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in names)).first()
-    assert totals is not None  # an aggregate without groups has one row
-    return {name: int(totals[name]) for name in names}
+    """Totals of the intake, one row a file; raises AuditError where a file's records are not all accounted for."""
+    totals = dict.fromkeys(("rows_read", "accepted", "quarantined", "duplicates"), 0)
+    for row in intake.collect():
+        if row["rows_read"] != row["accepted"] + row["quarantined"] + row["duplicates"]:
+            raise AuditError(
+                f"{row['source_file']}: {row['rows_read']} rows read, but {row['accepted']} accepted + "
+                f"{row['quarantined']} quarantined + {row['duplicates']} duplicates; nothing was published"
+            )
+        totals = {name: total + row[name] for name, total in totals.items()}
+    return totals
 
 
-def quarantine_within(quarantine: DataFrame, totals: dict[str, int], bound: float) -> None:
+def quarantine_within(reasons: Counter[str], rows_read: int, bound: float) -> None:
     """Raises AuditError with the top reasons where more than the `bound` share of the rows was rejected."""
-    if totals["quarantined"] <= bound * totals["rows_read"]:
+    rejected = reasons.total()
+    if rejected <= bound * rows_read:
         return
-    reasons = quarantine.groupBy("reason").count().orderBy(F.desc("count"), "reason").limit(3).collect()
-    shown = ", ".join(f"{row['reason']} {row['count']:,}" for row in reasons)
+    top = sorted(reasons.items(), key=lambda reason: (-reason[1], reason[0]))[:3]
+    shown = ", ".join(f"{reason} {count:,}" for reason, count in top)
     raise AuditError(
-        f"{totals['quarantined']:,} of {totals['rows_read']:,} rows read were rejected ({shown}), more than "
+        f"{rejected:,} of {rows_read:,} rows read were rejected ({shown}), more than "
         f"sessionize.max_quarantine_share={bound}; nothing was published; mend the source, or raise the bound"
     )
 
@@ -43,13 +43,20 @@ def same_count(what: str, found: int, expected: int) -> None:
         raise AuditError(f"{what}: {found:,} rows, expected {expected:,}; nothing was published")
 
 
-def dense(what: str, frame: DataFrame, index: str) -> None:
-    """Raises AuditError where an index is not exactly 0..n-1: arrays are addressed by it."""
-    found = frame.agg(F.count(F.lit(1)), F.count_distinct(index), F.coalesce(F.max(index), F.lit(-1))).first()
+def numbered(what: str, frame: DataFrame, index_column: str, start: int) -> int:
+    """How many rows there are; raises AuditError where their indexes are not start, start + 1, ... each once.
+
+    Arrays are addressed by the index.
+    """
+    first, last = F.coalesce(F.min(index_column), F.lit(start)), F.coalesce(F.max(index_column), F.lit(start - 1))
+    found = frame.agg(F.count(F.lit(1)), F.count_distinct(index_column), first, last).first()
     assert found is not None  # an aggregate without groups has one row
-    rows, numbers, last = found
-    if not rows == numbers == last + 1:
-        raise AuditError(f"{what}: {index} is not 0 to {rows - 1:,}, each once; nothing was published")
+    rows: int = found[0]
+    if tuple(found)[1:] != (rows, start, start + rows - 1):
+        raise AuditError(
+            f"{what}: {index_column} is not {start:,} to {start + rows - 1:,}, each once; nothing was published"
+        )
+    return rows
 
 
 def unique(what: str, frame: DataFrame, *key: str) -> None:

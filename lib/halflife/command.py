@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +21,7 @@ from rich.table import Table
 
 from halflife import config as configuration
 from halflife.config import Config
-from halflife.errors import HalflifeError
+from halflife.errors import ConfigError, HalflifeError
 from halflife.progress import Progress
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Job:
     as_of: date
     config: Config
     console: TextIO
+    until: date  # the last night of the command
     begin: float = field(default_factory=time.monotonic)
 
     @cached_property
@@ -89,6 +90,7 @@ class Job:
             return
         with self.warehouse.staged(opened) as run:
             figures = stage(run)
+            self.spark.catalog.clearCache()  # of several nights, none leaves what it kept to the next
             manifest = self.warehouse.publish(run, self.config.model_dump(mode="json"), figures)
         self._done(manifest)
 
@@ -125,19 +127,29 @@ def main(name: str, description: str | None, arguments: Sequence[str] | None = N
     try:
         config = configuration.load(options.config, options.set)
         pipeline: Callable[[Job], None] = import_module(f"halflife.pipelines.{name}").run
-        pipeline(Job(name, options.as_of, config, console))
+        for night in _nights(options.first, options.as_of):
+            pipeline(Job(name, night, config, console, until=options.as_of))
     except HalflifeError as error:
-        # Below an error: where there is no log file, the line that follows says it all.
-        log.warning("%s", error, exc_info=True)
-        print(f"{name}: {error}", file=console)
-        return error.exit_code
+        return _ended(name, error, error, console)
     except Exception as error:
+        from halflife.sources.failures import explain
+
+        if known := explain(error):
+            return _ended(name, known, error, console)
         log.exception("unexpected failure")
         where = os.environ.get(LOG, "standard error")
         summary = " ".join(_root_message(error).split())[:300]
         print(f"{name}: {type(error).__name__}: {summary} (trace in {where})", file=console)
         return 1
     return 0
+
+
+def _ended(name: str, known: HalflifeError, error: Exception, console: TextIO) -> int:
+    """Say how a job ended whose error is a known one; returns the exit code."""
+    # Below an error: where there is no log file, the line that follows says it all.
+    log.warning("%s", known, exc_info=error)
+    print(f"{name}: {known}", file=console)
+    return known.exit_code
 
 
 def _root_message(error: Exception) -> str:
@@ -166,6 +178,13 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
         help="the night: its first instant in UTC; all that happened before it is known, nothing after it",
     )
     parser.add_argument(
+        "--from",
+        dest="first",
+        type=_day,
+        metavar="YYYY-MM-DD",
+        help="run every night from this one to --as-of, one after the other; those that stand are left as they are",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -173,6 +192,15 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
         help="override a key of the configuration; may be repeated",
     )
     return parser
+
+
+def _nights(first: date | None, last: date) -> list[date]:
+    """The nights to run, in order."""
+    if first is None:
+        return [last]
+    if first > last:
+        raise ConfigError(f"--from {first} is after --as-of {last}")
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
 def _day(text: str) -> date:

@@ -7,6 +7,7 @@ keys are refused, so that a misspelt key fails in a second and not at 3 a.m. aft
 from __future__ import annotations
 
 import difflib
+import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -22,6 +23,20 @@ PositiveInt = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+# Apache's and nginx's combined log format: the host, identity and user of the client; the time between brackets; the
+# request's method, path and protocol (a request that is none, a scanner's garbage say, is all path); the status; the
+# bytes sent; the referer and the user agent between quotes, which the `common` format lacks. - stands for nothing.
+COMBINED_LOG = (
+    r"^(?P<host>\S+) (?P<ident>\S+) (?P<user>\S+) \[(?P<time>[^\]]+)\] "
+    r"\"(?:(?P<method>[A-Z]+) )?(?P<path>.*?)(?: (?P<protocol>HTTP/[\d.]+))?\" (?P<status>\d{3}) (?P<bytes>\d+|-)"
+    r"(?: \"(?P<referer>.*?)\" \"(?P<agent>.*)\")?\s*$"
+)
+COMBINED_LOG_TIME = "dd/MMM/yyyy:HH:mm:ss Z"
+
+# Microseconds in one unit of a time that is written as a number.
+EPOCH_UNITS = {"epoch_seconds": 1_000_000, "epoch_millis": 1_000, "epoch_micros": 1}
+
+
 class Section(BaseModel):
     """Base of every section: frozen, and unknown keys are errors."""
 
@@ -29,7 +44,10 @@ class Section(BaseModel):
 
 
 class ColumnsConfig(Section):
-    """Which column of a source plays which part. Only user, item and time are needed."""
+    """Which column of a source plays which part. Only user, item and time are needed.
+
+    A field inside a JSON object or a Parquet struct is written with dots: `product.sku`.
+    """
 
     user: str
     item: str
@@ -39,21 +57,75 @@ class ColumnsConfig(Section):
     session_id: str | None = None
     dwell_seconds: str | None = None
     rating: str | None = None
+    quantity: str | None = None
+    context: tuple[str, ...] = Field(default=(), description="further columns that events keep as text")
+
+    @property
+    def mapped(self) -> dict[str, str]:
+        """The column of every part that has one, context left out."""
+        parts: dict[str, str] = self.model_dump(exclude_none=True, exclude={"context"})
+        return parts
 
 
-class SourceConfig(Section):
-    """One event log: Parquet, CSV or JSON lines, in a file, a folder or a glob.
-
-    A path that holds `{date}` has one folder or file a UTC day, and a night reads only its own days. What such a
-    file holds from `as_of` on is quarantined as time_after_as_of.
-    """
+class FilesConfig(Section):
+    """Files of records: a file, a folder or a glob, plain or compressed (gz, bz2; Parquet by itself)."""
 
     path: str
-    format: Literal["parquet", "csv", "json"] = "parquet"
+    format: Literal["parquet", "csv", "json", "log"] = Field(default="parquet", description="json: an object a line")
+    delimiter: str = Field(default=",", min_length=1, description='of CSV; write a tab as "\\t"')
+    header: tuple[str, ...] = Field(default=(), description="names of a CSV file's columns, where no line of it does")
+    multiline: bool = Field(default=False, description="whether a quoted CSV field may hold line ends: one task a file")
+    encoding: str = Field(default="UTF-8", description="of CSV, JSON and log files")
+
+    @field_validator("delimiter")
+    @classmethod
+    def _separates(cls, value: str) -> str:
+        value = value.replace("\\t", "\t")
+        if not set(value).isdisjoint('"\r\n\x01'):
+            raise ValueError("a quote or a line end cannot separate fields")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _over_ascii(cls, value: str) -> str:
+        """Lines, delimiters and quotes are found as ASCII bytes before anything is decoded."""
+        ascii = '\n\r,;\t"{}[]:0123456789'
+        try:
+            plain = ascii.encode(value) == ascii.encode("ascii")
+        except (LookupError, UnicodeError) as error:
+            raise ValueError(f"{value!r} is no known encoding") from error
+        if not plain:
+            raise ValueError(f"{value} does not hold ASCII as it stands; convert the files to UTF-8")
+        return value
+
+
+class SourceConfig(FilesConfig):
+    """One event log: Parquet, CSV, JSON lines or lines of text.
+
+    A path that holds `{date}` has one folder or file a UTC day, and a night reads only its own days. What such a file
+    holds from the end of its day on is quarantined as time_after_as_of, what is older than late_days as too_late. A
+    path without `{date}` is read whole every night; what was accepted before is a duplicate then.
+    """
+
     columns: ColumnsConfig
     event_type: str | None = Field(default=None, description="the type of every row, where no column tells")
-    delimiter: str = ","
+    type_patterns: dict[str, str] = Field(
+        default={}, description="event types by a regular expression over columns.event_type; the first that is found"
+    )
+    pattern: str | None = Field(
+        default=None, description="of format log: a regular expression with named groups; default: combined log format"
+    )
+    time_format: str = Field(
+        default="iso",
+        description="iso, epoch_seconds, epoch_millis, epoch_micros, or a pattern such as dd/MM/yyyy HH:mm",
+    )
     time_zone: str = Field(default="UTC", description="zone of times that carry none")
+    rating_scale: tuple[float, float] = (1.0, 5.0)
+    duplicates: Literal["event_id", "key", "off"] | None = Field(
+        default=None,
+        description="what makes two records one event: the log's event id (the default where it has one), all key "
+        "columns (the default where it has none), or nothing: repeats are real",
+    )
     required: bool = Field(default=True, description="whether a day without a file is an error")
 
     @field_validator("time_zone")
@@ -65,11 +137,77 @@ class SourceConfig(Section):
             raise ValueError(f"{value!r} is no IANA time zone") from error
         return value
 
+    @field_validator("time_format")
+    @classmethod
+    def _date_pattern(cls, value: str) -> str:
+        if "%" in value:
+            raise ValueError("write the pattern in letters, dd/MM/yyyy HH:mm say, not with %")
+        if value.startswith(("iso", "epoch")) and value not in EPOCH_UNITS and value != "iso":
+            raise ValueError(f"none of iso, {', '.join(EPOCH_UNITS)} or a pattern such as dd/MM/yyyy HH:mm")
+        return value
+
+    @field_validator("rating_scale")
+    @classmethod
+    def _scale_ascends(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] >= value[1]:
+            raise ValueError("write the lowest rating first, then the highest")
+        return value
+
     @model_validator(mode="after")
     def _one_source_of_type(self) -> SourceConfig:
         if (self.event_type is None) == (self.columns.event_type is None):
             raise ValueError("give event_type (the same for every row) or columns.event_type, one of the two")
+        if self.type_patterns and self.columns.event_type is None:
+            raise ValueError("type_patterns needs columns.event_type, the column to look at")
+        for kind, pattern in self.type_patterns.items():
+            _compiled(pattern, f"type_patterns.{kind}")
         return self
+
+    @model_validator(mode="after")
+    def _ids_to_go_by(self) -> SourceConfig:
+        if self.duplicates == "event_id" and self.columns.event_id is None:
+            raise ValueError("duplicates: event_id needs columns.event_id")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_of_a_log(self) -> SourceConfig:
+        if self.format != "log":
+            if self.pattern is not None:
+                raise ValueError("pattern needs format: log")
+            return self
+        groups = _compiled(self.line_pattern, "pattern").groupindex
+        for column in (*self.columns.mapped.values(), *self.columns.context):
+            if column not in groups:
+                raise ValueError(f"pattern has no group {column!r}; its groups are {', '.join(groups)}")
+        return self
+
+    @property
+    def dated(self) -> bool:
+        """Whether the path says of which day a file is."""
+        return "{date}" in self.path
+
+    @property
+    def same_event(self) -> Literal["event_id", "key", "off"]:
+        """What makes two records one event."""
+        return self.duplicates or ("key" if self.columns.event_id is None else "event_id")
+
+    @property
+    def line_pattern(self) -> str:
+        """The regular expression of a log's lines, its groups named as Python does: (?P<name>...)."""
+        return re.sub(r"\(\?<(?=[A-Za-z_])", "(?P<", self.pattern or COMBINED_LOG)
+
+    @property
+    def time_pattern(self) -> str:
+        """How times are written: `time_format`, or that of the combined log format where the lines are in it."""
+        combined = self.format == "log" and self.pattern is None and self.time_format == "iso"
+        return COMBINED_LOG_TIME if combined else self.time_format
+
+
+def _compiled(pattern: str, key: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{key}: no regular expression: {error}") from error
 
 
 class EventTypeConfig(Section):
@@ -78,22 +216,66 @@ class EventTypeConfig(Section):
     weight: float
 
 
-class CatalogueConfig(Section):
-    """A known list of ids (members, assortment), so that ids without events are scored as well."""
+class CatalogueConfig(FilesConfig):
+    """A known list of ids (members, assortment), so that ids without events are scored as well; and what is known of
+    each: `features` as text, `vectors` as lists of numbers of one length (in CSV written as [0.1, 0.2])."""
 
-    path: str
     id: str = Field(description="column of the id")
     title: str | None = None
     category: str | None = None
+    features: tuple[str, ...] = Field(default=(), description="further columns that are kept as text: brand, say")
+    vectors: tuple[str, ...] = Field(default=(), description="columns of embeddings computed elsewhere")
+
+    @field_validator("format")
+    @classmethod
+    def _no_log(cls, value: str) -> str:
+        if value == "log":
+            raise ValueError("a catalogue is parquet, csv or json")
+        return value
+
+
+class MissingConfig(Section):
+    """What to do with rows of a source that has the column, but not in this row."""
+
+    strategy: Literal["leave", "drop", "mean", "median", "model"] = Field(
+        default="leave",
+        description="drop: quarantine the row; mean, median: of the same day's rows; model: a regression on them",
+    )
+    by: Literal["all", "event_type", "item"] = Field(default="event_type", description="groups of mean and median")
 
 
 class SessionizeConfig(Section):
-    gap_seconds: PositiveFloat = 1_800.0
+    gap_seconds: PositiveFloat = Field(default=1_800.0, description="a larger gap starts a new session")
+    max_session_seconds: PositiveFloat = Field(default=43_200.0, description="a session never spans more")
     sequence_length: PositiveInt = 200
+    late_days: Annotated[int, Field(ge=1, le=366)] = Field(
+        default=3, description="how old an event may be at the end of the day whose file brings it"
+    )
     event_time_floor: date = date(1990, 1, 1)
+    future_tolerance_seconds: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="how far a clock may run ahead of the end of its file's day"
+    )
     max_dwell_seconds: PositiveFloat = 86_400.0
+    max_id_length: PositiveInt = 1_024
+    default_event_type: str | None = Field(default=None, description="what an unknown type becomes; null: a reject")
+    max_events_per_minute: PositiveInt | None = Field(default=None, description="of one user; more look like a bot")
+    max_events_per_day: PositiveInt | None = Field(default=None, description="of one user; more look like a bot")
+    missing_dwell: MissingConfig = MissingConfig()
+    missing_rating: MissingConfig = MissingConfig()
     max_quarantine_share: Share = 0.5
     allow_empty_night: bool = False
+    users_per_file: PositiveInt = Field(default=4_096, description="of sequences")
+
+
+class StrengthConfig(Section):
+    """How much an event counts: its type's weight times factors of dwell, rating and quantity, each 1 where missing."""
+
+    dwell_reference_seconds: PositiveFloat = Field(default=60.0, description="the dwell whose factor is 1")
+    dwell_cap_seconds: PositiveFloat = Field(default=3_600.0, description="a longer dwell counts as this one")
+    rating_factors: tuple[float, float] = Field(
+        default=(0.0, 2.0), description="at the lowest and the highest rating; linear between them"
+    )
+    quantity_cap: PositiveFloat = Field(default=100.0, description="a larger quantity counts as this one")
 
 
 class ModelConfig(Section):
@@ -175,6 +357,7 @@ class Config(Section):
     users: CatalogueConfig | None = None
     items: CatalogueConfig | None = None
     sessionize: SessionizeConfig = SessionizeConfig()
+    strength: StrengthConfig = StrengthConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     score: ScoreConfig = ScoreConfig()
@@ -186,6 +369,12 @@ class Config(Section):
             if source.event_type is not None and source.event_type not in self.event_types:
                 known = ", ".join(self.event_types)
                 raise ValueError(f"sources.{name}.event_type: {source.event_type!r} is none of {known}")
+            for kind in source.type_patterns:
+                if kind not in self.event_types:
+                    raise ValueError(f"sources.{name}.type_patterns: {kind!r} is none of {', '.join(self.event_types)}")
+        default = self.sessionize.default_event_type
+        if default is not None and default not in self.event_types:
+            raise ValueError(f"sessionize.default_event_type: {default!r} is none of {', '.join(self.event_types)}")
         return self
 
 

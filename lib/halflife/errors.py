@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -21,6 +22,15 @@ class InputMissingError(HalflifeError):
     """A file, a column, a table or a night that the job needs is not there."""
 
     exit_code = 3
+
+
+class UnreadableInputError(HalflifeError):
+    """A file is there, but cannot be read: cut off, damaged, or not what it is said to be."""
+
+    exit_code = 3
+
+    def __init__(self, file: Path | str, cause: str, remedy: str = "deliver it again") -> None:
+        super().__init__(f"{file}: cannot be read: {' '.join(cause.split())}; {remedy}")
 
 
 class AuditError(HalflifeError):

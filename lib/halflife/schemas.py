@@ -16,6 +16,7 @@ def _schema(*fields: tuple[str, T.DataType] | tuple[str, T.DataType, bool]) -> T
 RAW: Final = _schema(
     ("source", T.StringType()),
     ("source_file", T.StringType()),
+    ("arrival_day", T.DateType(), True),  # of a `{date}` path: the day whose file it is
     ("user_id", T.StringType(), True),
     ("item_id", T.StringType(), True),
     ("event_time", T.TimestampType(), True),
@@ -27,7 +28,10 @@ RAW: Final = _schema(
     ("dwell_text", T.StringType(), True),
     ("rating", T.DoubleType(), True),
     ("rating_text", T.StringType(), True),
-    ("malformed", T.StringType(), True),
+    ("quantity", T.DoubleType(), True),
+    ("quantity_text", T.StringType(), True),
+    ("context", T.MapType(T.StringType(), T.StringType()), True),
+    ("fault", T.StringType(), True),  # why the reader could not make sense of the line, as a reason code
     ("raw", T.StringType(), True),
 )
 
@@ -40,18 +44,52 @@ EVENTS: Final = _schema(
     ("event_id", T.StringType()),
     ("dwell_seconds", T.DoubleType(), True),
     ("rating", T.DoubleType(), True),
+    ("quantity", T.DoubleType(), True),
+    ("dwell_imputed", T.BooleanType()),
+    ("rating_imputed", T.BooleanType()),
     ("strength", T.DoubleType()),
     ("session_id", T.StringType()),
     ("session_given", T.BooleanType()),
-    ("source", T.StringType()),
-    ("source_file", T.StringType()),
-    ("user_index", T.IntegerType()),
-    ("item_index", T.IntegerType()),
-    ("type_index", T.IntegerType()),
+    ("session_start", T.TimestampType()),
+    ("session_position", T.IntegerType()),
     ("gap_seconds", T.DoubleType(), True),
     ("revisit_gap_seconds", T.DoubleType(), True),
     ("revisit_count", T.IntegerType()),
-    ("session_position", T.IntegerType()),
+    ("source", T.StringType()),
+    ("source_file", T.StringType()),
+    ("context", T.MapType(T.StringType(), T.StringType()), True),
+    ("user_index", T.IntegerType()),
+    ("item_index", T.IntegerType()),
+    ("type_index", T.IntegerType()),
+)
+
+# One row is one event of a user as it enters the walk over the users' histories (halflife.histories), in the order
+# (bucket, user_index, event_time, event id, role).
+HISTORY: Final = _schema(
+    ("bucket", T.IntegerType()),  # of users_per_file users: what one file of sequences holds
+    ("user_index", T.IntegerType()),
+    ("user_id", T.StringType()),
+    ("item_index", T.IntegerType()),
+    ("type_index", T.IntegerType()),
+    ("event_time", T.TimestampType()),
+    ("event_id", T.StringType(), True),  # the log's own
+    ("event_key", T.LongType()),  # digest of what makes two records the same event
+    ("repeats", T.ByteType()),  # of the same event: 0 are duplicates, 1 are real, 2 are real but read again every night
+    ("role", T.ByteType()),  # 2: context, published before the window; 1: published in the window; 0: new tonight
+    ("given_session_id", T.StringType(), True),
+    ("dwell_seconds", T.DoubleType(), True),
+    ("rating", T.DoubleType(), True),
+    ("quantity", T.DoubleType(), True),
+    ("dwell_imputed", T.BooleanType()),
+    ("rating_imputed", T.BooleanType()),
+    ("strength", T.DoubleType()),
+    ("context", T.MapType(T.StringType(), T.StringType()), True),
+    ("file_index", T.IntegerType()),  # place of (source, file) in a list ordered by arrival
+    # Of context rows alone, what was published of them:
+    ("session_id", T.StringType(), True),
+    ("session_start", T.TimestampType(), True),
+    ("session_position", T.IntegerType(), True),
+    ("revisit_count", T.IntegerType(), True),
 )
 
 # One row is one rejected input record, with the reason and its text.
@@ -59,7 +97,7 @@ QUARANTINE: Final = _schema(
     ("source", T.StringType()),
     ("source_file", T.StringType()),
     ("reason", T.StringType()),
-    ("raw", T.StringType()),
+    ("raw", T.StringType(), True),
 )
 
 # One row is one input file of one source, with what became of its records:
@@ -85,18 +123,22 @@ SESSIONS: Final = _schema(
     ("engaged_seconds", T.DoubleType()),
 )
 
-# One row is one user id and its dense index 0..n-1, which never changes.
+# One row is one user id and its dense index 0..n-1, which never changes. A user who was forgotten has no id any more.
 USERS: Final = _schema(
     ("user_index", T.IntegerType()),
-    ("user_id", T.StringType()),
+    ("user_id", T.StringType(), True),
 )
 
-# One row is one item id and its dense index 0..n-1, which never changes, with its features.
+# One row is one item id and its dense index 0..n-1, which never changes, with its features: those of the catalogue,
+# where it has the item. Categories are numbered 0.. as well.
 ITEMS: Final = _schema(
     ("item_index", T.IntegerType()),
     ("item_id", T.StringType()),
     ("title", T.StringType(), True),
     ("category", T.StringType(), True),
+    ("category_index", T.IntegerType(), True),
+    ("features", T.MapType(T.StringType(), T.StringType()), True),
+    ("vectors", T.MapType(T.StringType(), T.ArrayType(T.FloatType(), False)), True),
 )
 
 # One row is one user's last L events, oldest first: arrays of the fixed length L, right-padded with zeros

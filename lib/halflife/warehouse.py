@@ -10,6 +10,9 @@ night's link is replaced in one rename (write-audit-publish). Layout under the w
 
 A table's link is static and goes through the night's link, so all the tables of a job change together, and a
 reader that knows nothing of halflife sees the old night or the new one.
+
+A night costs what it brought: files that it does not change are not written again but linked (hard links), so that the
+folder of a night is the whole table all the same. Where a file system has no hard links they are copied.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -29,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import types as T
 
 import halflife
@@ -45,7 +48,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "evaluate": ("metrics",),
 }
 # Tables of which each night holds that night's rows alone; of every other table a night holds the whole.
-NIGHTLY = ("events", "quarantine", "intake")
+NIGHTLY = ("quarantine", "intake")
 JOB_OF: Mapping[str, str] = {table: job for job, tables in TABLES.items() for table in tables}
 
 MANIFEST = "manifest.json"
@@ -55,7 +58,10 @@ def digests(manifest: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """What identifies the content of a published run, whatever its files are called: their digests by table."""
     if manifest is None:
         return None
-    return {name: sorted(file["sha256"] for file in table["files"]) for name, table in manifest["tables"].items()}
+    return {
+        name: sorted(file.get("published_sha256", file["sha256"]) for file in table["files"])
+        for name, table in manifest["tables"].items()
+    }
 
 
 @cache
@@ -75,6 +81,7 @@ class Run:
     directory: Path
     inputs: Mapping[str, Any]
     expected: str | None = field(repr=False)  # what the night's link pointed to when the run began
+    linked: dict[Path, dict[str, Any]] = field(default_factory=dict, repr=False)  # files kept, as they were described
 
     def path(self, table: str) -> Path:
         """Folder of one of the job's tables in this run."""
@@ -95,9 +102,52 @@ class Run:
         ordered.write.parquet(str(self.path(table)))
         return self.path(table)
 
+    def keep(self, table: str, files: Iterable[Stored]) -> None:
+        """Stage published files as they are, without writing them again."""
+        self.path(table).mkdir(exist_ok=True)
+        for file in files:
+            home = self.path(table) / file.path.name
+            try:
+                os.link(file.path, home)
+            except OSError:  # no hard links here
+                shutil.copyfile(file.path, home)
+            self.linked[home] = file.described
+
+    def add(self, table: str, frame: DataFrame) -> None:
+        """Stage rows beside the files that are there."""
+        frame.select(*schema_of(table).names).write.mode("append").parquet(str(self.path(table)))
+
+    def add_parts(self, table: str, frame: DataFrame, part: Column) -> None:
+        """Stage rows beside the files that are there, in files that are called by the `part` of their rows."""
+        written = self.scratch(f"{table}-parts")
+        frame.select(*schema_of(table).names, part.alias("part")).write.partitionBy("part").parquet(str(written))
+        self.path(table).mkdir(exist_ok=True)
+        for file in written.glob("part=*/*.parquet"):
+            name = file.parent.name.removeprefix("part=")
+            file.rename(self.path(table) / f"{name}-{uuid.uuid4().hex}.parquet")
+
+    def only(self, table: str, names: Collection[str]) -> None:
+        """Remove all files of a table but those named."""
+        for file in self.path(table).iterdir():
+            if file.name not in names:
+                file.unlink()
+
     def read(self, spark: SparkSession, table: str) -> DataFrame:
         """A table as this run has staged it."""
         return spark.read.schema(schema_of(table)).parquet(str(self.path(table)))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One published file of a table, and what the manifest says of it."""
+
+    path: Path
+    described: dict[str, Any]
+
+    @property
+    def part(self) -> str:
+        """Which part of the table it holds: its name up to the last hyphen."""
+        return self.path.name.rpartition("-")[0]
 
 
 def schema_of(table: str) -> T.StructType:
@@ -143,22 +193,68 @@ class Warehouse:
             )
         return folder
 
-    def read(self, spark: SparkSession, table: str, as_of: date, after: date | None = None) -> DataFrame:
+    def read(self, spark: SparkSession, table: str, as_of: date) -> DataFrame:
         """A published table as of a night.
 
-        Of a table that holds each night's own rows, those of all nights up to `as_of`: later than `after`, if given.
+        Of a table that holds each night's own rows, those of all nights up to `as_of`.
         """
         nights = [as_of]
         if table in NIGHTLY:
-            known = [night for night in self.nights(JOB_OF[table]) if night <= as_of]
-            nights = [night for night in known if after is None or night > after] or nights
+            nights = [night for night in self.nights(JOB_OF[table]) if night <= as_of] or nights
         paths = [str(self.path(table, night)) for night in nights]
         return spark.read.schema(schema_of(table)).parquet(*paths)
+
+    def read_files(self, spark: SparkSession, table: str, files: Sequence[Stored]) -> DataFrame:
+        """The rows of some files of a table; an empty frame where there are none."""
+        if not files:
+            return spark.createDataFrame([], schema_of(table))
+        return spark.read.schema(schema_of(table)).parquet(*(str(file.path) for file in files))
+
+    def files(self, table: str, as_of: date) -> list[Stored]:
+        """The files of a published table of a night, by name."""
+        folder, manifest = self.path(table, as_of), self.manifest(JOB_OF[table], as_of)
+        assert manifest is not None  # its folder is there
+        return [Stored(folder / entry["path"], entry) for entry in manifest["tables"][table]["files"]]
+
+    def changed_files(self, table: str, since: date, until: date) -> tuple[list[Stored], list[Stored]]:
+        """The files that a table has on the night `until` and not on `since`, and those that it has no longer."""
+        old, new = ({file.path.name: file for file in self.files(table, night)} for night in (since, until))
+        added = [file for name, file in new.items() if name not in old]
+        return added, [file for name, file in old.items() if name not in new]
 
     def last_night(self, job: str, before: date, inclusive: bool = False) -> date | None:
         """The last night earlier than `before` (or on it, if `inclusive`) that a job has published."""
         earlier = (night for night in self.nights(job) if night < before or (inclusive and night == before))
         return max(earlier, default=None)
+
+    def published(self) -> list[tuple[str, date]]:
+        """Every published night of every job."""
+        return [(job, night) for job in TABLES for night in self.nights(job)]
+
+    def amend(self, job: str, as_of: date, rewrite: Callable[[str, Path, Path], bool]) -> None:
+        """Replace files of a published night: privacy alone is a reason to.
+
+        `rewrite(table, file, fresh)` writes a file anew to the path `fresh`, or returns False. Each file is replaced
+        in one step, and the manifest at last; it keeps the digest that the file was published with, by which the
+        night is known.
+        """
+        manifest, run = self.manifest(job, as_of), self._night(job, as_of).resolve()
+        assert manifest is not None  # the caller has the night from `published`
+        for table, content in manifest["tables"].items():
+            for place, entry in enumerate(content["files"]):
+                file = run / table / entry["path"]
+                fresh = file.with_name(f".{uuid.uuid4().hex}{file.suffix}")
+                if rewrite(table, file, fresh):
+                    fresh.replace(file)
+                described = _describe_file(file, run / table)
+                if described["sha256"] != entry["sha256"]:
+                    published = entry.get("published_sha256", entry["sha256"])
+                    content["files"][place] = {**described, "published_sha256": published}
+            content["rows"] = sum(entry["rows"] for entry in content["files"])
+            content["bytes"] = sum(entry["bytes"] for entry in content["files"])
+        fresh = run / f".{MANIFEST}"
+        fresh.write_text(json.dumps(manifest, indent=1, default=str), encoding="utf-8")
+        fresh.replace(run / MANIFEST)
 
     def begin(self, job: str, as_of: date, inputs: Mapping[str, Any]) -> Run | None:
         """Open a run of a job for a night, or None where the night stands with the same inputs and code.
@@ -200,7 +296,7 @@ class Warehouse:
             "config": dict(config),
             "metrics": dict(metrics),
             "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "tables": {table: _describe(run.path(table)) for table in TABLES[run.job]},
+            "tables": {table: _describe(run.path(table), run.linked) for table in TABLES[run.job]},
         }
         (run.directory / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str), encoding="utf-8")
         with self._lock():
@@ -249,13 +345,13 @@ def _switch(link: Path, target: Path) -> None:
     fresh.replace(link)
 
 
-def _describe(folder: Path) -> dict[str, Any]:
+def _describe(folder: Path, known: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
     """Rows, bytes and digest of each file of a staged table. Raises AuditError where there is none."""
     hidden = (".", "_")  # Spark's checksums and markers
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(hidden))
     if not files:
         raise AuditError(f"{folder.name}: the run wrote no file of this table; nothing was published")
-    described = [_describe_file(path, folder) for path in files]
+    described = [known.get(path) or _describe_file(path, folder) for path in files]
     return {
         "rows": sum(entry["rows"] for entry in described),
         "bytes": sum(entry["bytes"] for entry in described),

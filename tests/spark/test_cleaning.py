@@ -1,181 +1,204 @@
-"""Raw files through sources and cleaning: each bad record gets its reason, none is lost."""
+"""Each bad record gets the reason of the first rule that it breaks, and none is lost."""
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections import Counter
-from datetime import UTC, date, datetime
-from pathlib import Path
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
-from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from halflife import audit, sources
-from halflife.config import ColumnsConfig, EventTypeConfig, SessionizeConfig, SourceConfig
-from halflife.errors import AuditError, InputMissingError
-from halflife.transformations import cleaning
+from halflife import schemas
+from halflife.config import SessionizeConfig, SourceConfig
+from halflife.transformations import bots, cleaning
+from raw_records import DATED, DAY, NIGHT, NOON, TYPES, UNDATED, raw, record
 
-TYPES = {"view": EventTypeConfig(weight=1.0), "cancel": EventTypeConfig(weight=-2.0)}
-COLUMNS = ColumnsConfig(user="user", item="item", time="time", event_type="type", dwell_seconds="dwell")
-NIGHT = date(2026, 1, 2)
-GOOD = ("u", "i", "2026-01-01T10:00:00Z", "view", "3.5")
-
-
-def csv(path: Path, *rows: tuple[str, ...]) -> SourceConfig:
-    path.write_text("\n".join(",".join(row) for row in [("user", "item", "time", "type", "dwell"), *rows]) + "\n")
-    return SourceConfig(path=str(path), format="csv", columns=COLUMNS)
+CONFIG = SessionizeConfig(event_time_floor=date(2025, 12, 1), max_id_length=4, future_tolerance_seconds=60.0)
+MICRO = timedelta(microseconds=1)
+END_OF_DAY = datetime(2026, 1, 11, tzinfo=UTC)
+NAN, INF = float("nan"), float("inf")
 
 
-def judged(spark: SparkSession, source: SourceConfig) -> DataFrame:
-    raw = sources.read(spark, sources.find("log", source, None, NIGHT))
-    return cleaning.judge(raw, NIGHT, TYPES, SessionizeConfig())
+def judge(
+    spark: SparkSession, *records: dict[str, Any], source: SourceConfig = DATED, config: SessionizeConfig = CONFIG
+) -> DataFrame:
+    return cleaning.judge(raw(spark, *records), source, TYPES, NIGHT, config)
+
+
+def reasons(frame: DataFrame) -> list[str | None]:
+    return [row["reason"] for row in frame.select("reason").collect()]
+
+
+WRONG: dict[str, list[dict[str, Any]]] = {
+    "malformed_line": [{"fault": "malformed_line", "user_id": None}],
+    "invalid_encoding": [{"fault": "invalid_encoding"}],
+    "missing_user": [{"user_id": text} for text in (None, "", " ", "\t\u3000\u00a0\n", "\x85")],
+    "missing_item": [{"item_id": text} for text in (None, "", "\u2003")],
+    "missing_time": [{"event_time": None, "time_text": text} for text in (None, "", " \t")],
+    "unparsable_time": [{"event_time": None, "time_text": "yesterday"}],
+    "time_before_floor": [{"event_time": datetime(2025, 12, 1, tzinfo=UTC) - MICRO}],
+    "time_after_as_of": [{"event_time": END_OF_DAY + timedelta(seconds=60)}],
+    "too_late": [{"event_time": END_OF_DAY - timedelta(days=3) - MICRO}],
+    "unknown_event_type": [{"event_type": text} for text in ("teleport", None, "", "View")],
+    "unparsable_dwell": [
+        {"dwell_text": "long"},
+        *({"dwell_seconds": value, "dwell_text": None} for value in (NAN, INF, -INF)),
+    ],
+    "dwell_out_of_range": [{"dwell_seconds": value, "dwell_text": "x"} for value in (-1e-9, 86_400.1)],
+    "unparsable_rating": [{"rating_text": "good"}, {"rating": NAN}, {"rating": -INF}],
+    "rating_out_of_range": [{"rating": 0.99}, {"rating": 5.01}],
+    "unparsable_quantity": [{"quantity_text": "some"}, *({"quantity": value} for value in (NAN, INF, 0.0, -0.0))],
+    "id_too_long": [{name: "12345"} for name in ("user_id", "item_id", "event_id", "given_session_id")],
+}
+RIGHT: list[dict[str, Any]] = [
+    {"event_time": END_OF_DAY - MICRO},
+    {"event_time": END_OF_DAY + timedelta(seconds=60) - MICRO},
+    {"event_time": END_OF_DAY - timedelta(days=3)},
+    {"dwell_text": " "},
+    {"dwell_seconds": 0.0, "dwell_text": "0"},
+    {"dwell_seconds": 86_400.0},
+    {"rating": 1.0},
+    {"rating": 5.0},
+    {"quantity": -3.0},
+    {"user_id": " u "},
+    {"user_id": "äöüß", "item_id": "\U0001f600" * 4},  # four letters, however many bytes
+    {"item_id": "~"},
+    {"user_id": "\x00"},
+]
+
+
+def test_a_bad_field_is_quarantined_with_its_reason_and_its_text(spark: SparkSession) -> None:
+    wrong = [(reason, change) for reason, changes in WRONG.items() for change in changes]
+    frame = judge(spark, *(record(**change) for _, change in wrong))
+    assert list(zip(reasons(frame), (change for _, change in wrong), strict=True)) == wrong
+    quarantine = cleaning.quarantined(frame)
+    assert quarantine.columns == schemas.QUARANTINE.names
+    assert Counter(row["raw"] for row in quarantine.collect()) == {"text": len(wrong)}
+
+
+def test_what_lies_just_within_the_bounds_is_accepted_as_it_came(spark: SparkSession) -> None:
+    frame = judge(spark, *(record(**change) for change in RIGHT))
+    assert list(zip(reasons(frame), RIGHT, strict=True)) == [(None, change) for change in RIGHT]
+    ids = [(row["user_id"], row["item_id"]) for row in cleaning.records(frame).collect()]
+    assert ids == [(change.get("user_id", "u"), change.get("item_id", "i")) for change in RIGHT]
+
+
+def test_the_first_rule_that_fits_is_the_reason(spark: SparkSession) -> None:
+    order = ["malformed_line", "missing_user", "missing_item", "missing_time", "unknown_event_type"]
+    order += ["unparsable_dwell", "unparsable_rating", "unparsable_quantity", "id_too_long"]
+    changes = {"id_too_long": {"event_id": "12345"}, **{name: WRONG[name][0] for name in order[1:-1]}}
+    changes["malformed_line"] = {"fault": "malformed_line"}
+    broken: list[dict[str, Any]] = []
+    for name in reversed(order):
+        broken.insert(0, {**(broken[0] if broken else record()), **changes[name]})
+    assert reasons(judge(spark, *broken)) == order
+
+
+def test_exactly_at_the_floor_is_in_time(spark: SparkSession) -> None:
+    old = record(arrival_day=None, event_time=datetime(2025, 12, 1, tzinfo=UTC))
+    assert reasons(judge(spark, old, source=UNDATED)) == [None]
+
+
+def test_lateness_is_judged_by_the_day_of_the_file_whatever_the_night(spark: SparkSession) -> None:
+    early = date(2026, 1, 5)
+    rows = [
+        record(arrival_day=early, event_time=datetime(2026, 1, day, hour, tzinfo=UTC))
+        for day, hour in ((2, 23), (3, 0), (5, 23), (6, 1))
+    ]
+    expected = ["too_late", None, None, "time_after_as_of"]
+    assert reasons(judge(spark, *rows)) == expected
+    alone = cleaning.judge(raw(spark, *rows), DATED, TYPES, early + timedelta(days=1), CONFIG)
+    assert reasons(alone) == expected
+
+
+def test_a_file_without_a_day_is_never_late_and_ends_with_the_night(spark: SparkSession) -> None:
+    rows = [record(arrival_day=None, event_time=time) for time in (NOON - timedelta(days=30), NOON, END_OF_DAY)]
+    strict = SessionizeConfig()
+    assert reasons(judge(spark, *rows, source=UNDATED, config=strict)) == [None, None, "time_after_as_of"]
+
+
+def test_an_unknown_type_becomes_the_default_and_a_known_one_stays(spark: SparkSession) -> None:
+    config = SessionizeConfig(default_event_type="view")
+    rows = [record(event_type=text) for text in ("teleport", None, "buy")]
+    frame = judge(spark, *rows, config=config)
+    assert [(row["event_type"], row["reason"]) for row in frame.collect()] == [
+        ("view", None),
+        ("view", None),
+        ("buy", None),
+    ]
+
+
+def test_columns_that_the_source_does_not_map_have_no_rules(spark: SparkSession) -> None:
+    only = DATED.columns.model_copy(update={"dwell_seconds": None, "event_type": None})
+    source = DATED.model_copy(update={"columns": only, "event_type": "view"})
+    rows = [record(dwell_text="long"), record(event_type="teleport"), record(rating=9.0)]
+    assert reasons(judge(spark, *rows, source=source)) == [None, None, "rating_out_of_range"]
+
+
+def test_every_row_read_is_accepted_or_quarantined(spark: SparkSession) -> None:
+    good = [record(source_file=name) for name in ("a.csv", "a.csv", "b.csv")]
+    bad = [record(source_file="b.csv", **change) for changes in WRONG.values() for change in changes]
+    frame = judge(spark, *good, *bad)
+    read = {row["source_file"]: row["rows_read"] for row in cleaning.rows_read(raw(spark, *good, *bad)).collect()}
+    found = Counter(row["source_file"] for row in cleaning.records(frame).collect())
+    found.update(row["source_file"] for row in cleaning.quarantined(frame).collect())
+    assert read == found == {"a.csv": 2, "b.csv": 1 + len(bad)}
+
+
+def test_records_are_judged_in_one_generated_pass_without_python(spark: SparkSession) -> None:
+    frame = judge(spark, record())
+    plan = frame._jdf.queryExecution().executedPlan().toString()
+    assert "Python" not in plan
+    assert "Exchange" not in plan
+    # Each rule once.
+    assert plan.count("rating_out_of_range") == plan.count("too_late") == 1
+
+
+def bot_log() -> list[dict[str, Any]]:
+    at = {name: [] for name in ("calm", "hasty", "steady", "old")}
+    at["calm"] = [NOON + timedelta(seconds=second) for second in (0, 1, 59)]  # three in a minute
+    at["hasty"] = [NOON + timedelta(seconds=second) for second in (0, 1, 2, 59)]  # four
+    at["steady"] = [NOON + timedelta(hours=hour) for hour in range(-5, 6)]  # eleven on a day
+    at["old"] = [NOON - timedelta(days=day % 2, hours=day) for day in range(10)]  # ten on two days
+    return [record(user_id=user, event_time=time) for user, times in at.items() for time in times]
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "reason"),
-    [
-        (0, "", "missing_user"),
-        (1, " ", "missing_item"),
-        (2, "", "missing_time"),
-        (2, "yesterday", "unparsable_time"),
-        (2, "1880-01-01T00:00:00Z", "time_before_floor"),
-        (2, "2026-01-02T00:00:00Z", "time_after_as_of"),
-        (3, "teleport", "unknown_event_type"),
-        (3, "", "unknown_event_type"),
-        (4, "long", "unparsable_dwell"),
-        (4, "NaN", "unparsable_dwell"),
-        (4, "-1", "dwell_out_of_range"),
-        (4, "1e9", "dwell_out_of_range"),
-    ],
+    ("minute", "day", "flagged"),
+    [(3, None, {"hasty"}), (4, None, set()), (None, 10, {"steady"}), (None, 11, set()), (3, 10, {"hasty", "steady"})],
 )
-def test_a_bad_field_is_quarantined_with_its_reason_and_its_text(
-    spark: SparkSession, tmp_path: Path, place: int, value: str, reason: str
+def test_more_events_than_the_bound_make_a_bot_and_exactly_as_many_do_not(
+    spark: SparkSession, minute: int | None, day: int | None, flagged: set[str]
 ) -> None:
-    bad = (*GOOD[:place], value, *GOOD[place + 1 :])
-    frame = judged(spark, csv(tmp_path / "log.csv", GOOD, bad))
-    (row,) = cleaning.quarantined(frame).collect()
-    assert row["reason"] == reason
-    assert row["source_file"].endswith("log.csv")
-    kept = {name: text for name, text in zip(("user", "item", "time", "type", "dwell"), bad, strict=True) if text}
-    assert json.loads(row["raw"]) == kept
-    assert cleaning.accepted(frame).count() == 1
-
-
-def test_a_line_with_too_many_fields_is_malformed_and_kept_as_it_was(spark: SparkSession, tmp_path: Path) -> None:
-    frame = judged(spark, csv(tmp_path / "log.csv", GOOD, (*GOOD, "more")))
-    (row,) = cleaning.quarantined(frame).collect()
-    assert (row["reason"], row["raw"]) == ("malformed_line", ",".join([*GOOD, "more"]))
-
-
-def test_times_without_a_zone_are_in_the_source_s_zone(spark: SparkSession, tmp_path: Path) -> None:
-    rows = [
-        {"user": "u", "item": "i", "time": t, "type": "view"}
-        for t in ("2025-07-01 12:00:00", "2025-07-01T12:00:00+01:00")
-    ]
-    with gzip.open(tmp_path / "log.json.gz", "wt") as file:
-        file.write("\n".join(map(json.dumps, rows)))
-    source = SourceConfig(
-        path=str(tmp_path / "*.gz"),
-        format="json",
-        columns=ColumnsConfig(user="user", item="item", time="time", event_type="type"),
-        time_zone="Europe/London",
-    )
-    seconds = [row[0] for row in judged(spark, source).select(F.unix_seconds("event_time")).collect()]
-    assert seconds == [datetime(2025, 7, 1, 11, tzinfo=UTC).timestamp()] * 2
-
-
-@pytest.mark.parametrize(
-    ("text", "instant"),
-    [
-        ("2025-07-01 12:00:00+01", datetime(2025, 7, 1, 11, tzinfo=UTC)),
-        ("2025-07-01T12:00:00.5+0100", datetime(2025, 7, 1, 11, 0, 0, 500_000, tzinfo=UTC)),
-        ("2025-07-01 12:00:00 Europe/Paris", datetime(2025, 7, 1, 10, tzinfo=UTC)),
-        ("2025-07-01", datetime(2025, 6, 30, 23, tzinfo=UTC)),  # midnight in London, in summer
-        ("12:30", None),  # of which day? not of today's
-        ("1751367600", None),
-    ],
-)
-def test_a_time_text_means_one_instant_or_none(
-    spark: SparkSession, tmp_path: Path, text: str, instant: datetime | None
-) -> None:
-    source = csv(tmp_path / "log.csv", (*GOOD[:2], text, *GOOD[3:])).model_copy(update={"time_zone": "Europe/London"})
-    (row,) = judged(spark, source).select(F.unix_micros("event_time").alias("micros")).collect()
-    assert row["micros"] == (None if instant is None else instant.timestamp() * 1e6)
-
-
-def test_event_ids_count_within_their_source_and_blank_ones_not_at_all(spark: SparkSession, tmp_path: Path) -> None:
-    columns = COLUMNS.model_copy(update={"event_id": "dwell", "dwell_seconds": None})
-    rows = [
-        (*GOOD[:2], f"2026-01-01T0{hour}:00:00Z", "view", event_id) for hour, event_id in enumerate(["7", "7", "", ""])
-    ]
-    source = csv(tmp_path / "log.csv", *rows).model_copy(update={"columns": columns})
-    one = cleaning.accepted(judged(spark, source))
-    marked = cleaning.mark_duplicates(one.unionByName(one.withColumn("source", F.lit("other"))), published=None)
-    kept = Counter(row["source"] for row in marked.where("not duplicate").collect())
-    assert kept == {"log": 3, "other": 3}
-
-
-def test_null_fields_do_not_make_different_records_equal(spark: SparkSession, tmp_path: Path) -> None:
-    rows = [{"user": "u", "item": "i", "time": GOOD[2], "type": "view", name: 5} for name in ("dwell", "rating")]
-    (tmp_path / "log.json").write_text("\n".join(map(json.dumps, rows)))
-    columns = COLUMNS.model_copy(update={"rating": "rating"})
-    source = SourceConfig(path=str(tmp_path / "log.json"), format="json", columns=columns)
-    marked = cleaning.mark_duplicates(cleaning.accepted(judged(spark, source)), published=None)
-    assert marked.where("duplicate").count() == 0
-
-
-def test_files_whose_columns_stand_in_another_order_are_an_error(spark: SparkSession, tmp_path: Path) -> None:
-    csv(tmp_path / "a.csv", GOOD)
-    (tmp_path / "b.csv").write_text("item,user,time,type,dwell\n" + ",".join(GOOD))
-    source = SourceConfig(path=str(tmp_path / "*.csv"), format="csv", columns=COLUMNS)
-    with pytest.raises(Py4JJavaError, match=r"CSV header does not conform to the schema[\s\S]*b\.csv"):
-        judged(spark, source).collect()
-
-
-def test_the_second_of_two_equal_records_is_a_duplicate_and_so_is_a_published_one(
-    spark: SparkSession, tmp_path: Path
-) -> None:
-    other = ("v", *GOOD[1:])
-    frame = judged(spark, csv(tmp_path / "log.csv", GOOD, GOOD, other))
-    marked = cleaning.mark_duplicates(cleaning.accepted(frame), published=None)
-    assert Counter(row["duplicate"] for row in marked.collect()) == {False: 2, True: 1}
-    published = marked.where("user_id = 'v'")
-    again = cleaning.mark_duplicates(cleaning.accepted(frame), published)
-    assert {row["user_id"] for row in again.where("not duplicate").collect()} == {"u"}
-    (counts,) = cleaning.intake_counts(frame, again).collect()
-    assert (counts["rows_read"], counts["accepted"], counts["quarantined"], counts["duplicates"]) == (3, 1, 0, 2)
-
-
-def test_a_lost_record_stops_the_run(spark: SparkSession, tmp_path: Path) -> None:
-    frame = judged(spark, csv(tmp_path / "log.csv", GOOD, ("v", *GOOD[1:])))
-    marked = cleaning.mark_duplicates(cleaning.accepted(frame), None)
-    assert audit.intake_adds_up(cleaning.intake_counts(frame, marked))["accepted"] == 2
-    with pytest.raises(AuditError, match=r"log\.csv: 2 rows read, but 1 accepted"):
-        audit.intake_adds_up(cleaning.intake_counts(frame, marked.where("user_id = 'u'")))
-
-
-def test_strength_is_the_signed_weight_of_the_type(spark: SparkSession, tmp_path: Path) -> None:
-    frame = judged(spark, csv(tmp_path / "log.csv", GOOD, (*GOOD[:3], "cancel", "")))
-    rows = cleaning.with_strength(cleaning.accepted(frame), TYPES).collect()
-    assert {(row["event_type"], row["type_index"], row["strength"]) for row in rows} == {
-        ("view", 0, 1.0),
-        ("cancel", 1, -2.0),
+    config = SessionizeConfig(max_events_per_minute=minute, max_events_per_day=day)
+    frame = bots.flag(judge(spark, *bot_log(), config=SessionizeConfig(max_id_length=9)), config)
+    assert frame.count() == len(bot_log())
+    found = {(row["user_id"], row["reason"]) for row in frame.collect()}
+    assert found == {
+        (user, "bot_like_user" if user in flagged else None) for user in ("calm", "hasty", "steady", "old")
     }
 
 
-def test_a_json_field_that_no_record_has_is_named(spark: SparkSession, tmp_path: Path) -> None:
-    (tmp_path / "log.json").write_text(json.dumps({"user": "u", "item": "i", "time": GOOD[2], "type": "view"}))
-    source = SourceConfig(path=str(tmp_path / "log.json"), format="json", columns=COLUMNS)
-    with pytest.raises(InputMissingError, match=r"no column 'dwell' \(for dwell_seconds\)"):
-        judged(spark, source)
+def test_bots_are_counted_by_accepted_records_of_one_arrival_day(spark: SparkSession) -> None:
+    config = SessionizeConfig(max_events_per_minute=3)
+    bot = [record(user_id="bot", event_time=NOON)] * 4
+    other_day = [record(user_id="bot", arrival_day=DAY + timedelta(days=1))] * 3
+    broken = [record(user_id="bot", rating=9.0), record(user_id="odd", rating=9.0)]
+    odd = [record(user_id="odd")] * 3
+    undated = [record(user_id="x", arrival_day=None, event_time=NOON + timedelta(days=day)) for day in (0, 0, 0, -1)]
+    frame = bots.flag(judge(spark, *bot, *other_day, *broken, *odd, *undated), config)
+    found = Counter((row["user_id"], str(row["arrival_day"]), row["reason"]) for row in frame.collect())
+    assert found == {
+        ("bot", "2026-01-10", "bot_like_user"): 4,
+        ("bot", "2026-01-10", "rating_out_of_range"): 1,
+        ("bot", "2026-01-11", None): 3,
+        ("odd", "2026-01-10", "rating_out_of_range"): 1,
+        ("odd", "2026-01-10", None): 3,
+        ("x", "None", None): 4,
+    }
 
 
-def test_a_column_that_the_config_names_and_the_log_lacks_is_named(spark: SparkSession, tmp_path: Path) -> None:
-    source = csv(tmp_path / "log.csv", GOOD).model_copy(
-        update={"columns": COLUMNS.model_copy(update={"user": "customer"})}
-    )
-    with pytest.raises(InputMissingError, match=r"log: no column 'customer' \(for user\) in .*log\.csv; it has: user"):
-        judged(spark, source)
+def test_without_bounds_nobody_is_counted(spark: SparkSession) -> None:
+    frame = judge(spark, record())
+    assert bots.flag(frame, SessionizeConfig()) is frame

@@ -1,95 +1,77 @@
-"""Sessions against a plain Python oracle, on random logs with ties and exact gaps."""
+"""The walk as a step of a Spark job: its tasks write tables that Spark reads, like the oracle's."""
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
-from halflife.transformations import sessions
+from halflife import schemas
+from halflife.histories import walk
+from halflife.transformations import window
+from histories_log import DAY, SECOND, START, Event, in_order, oracle, settings
 
-START = datetime(2026, 3, 29, tzinfo=UTC)
-GAP = 1_800.0
-COLUMNS = "user_id string, item_id string, event_time timestamp, event_id string, given_session_id string"
 
-
-def random_log(seed: int, users: int = 40, events: int = 30) -> list[tuple[Any, ...]]:
-    """Events with gaps around the limit (exactly on it too) and of zero; every third user has sessions of its own."""
+def random_log(seed: int) -> list[Event]:
+    """Gaps around the limit (exactly on it too) and of zero; keys of either sign; every third user's own sessions."""
     chance = random.Random(seed)
-    rows = []
-    for user in range(users):
-        time = START
-        for number in range(events):
-            time += timedelta(seconds=chance.choice([0, 0, 1, 1_799, 1_800, 1_801, 86_400]))
-            given = f"basket{number // 4}" if user % 3 == 0 and chance.random() < 0.7 else None
-            rows.append((f"u{user}", f"i{chance.randrange(4)}", time, f"e{number:03}", given))
-    chance.shuffle(rows)
-    return rows
+    log = []
+    for user in range(9):
+        micros = START
+        for number in range(40):
+            micros += chance.choice([0, 0, 1, 599, 600, 601, 30_000]) * SECOND
+            event_id = chance.choice([None, f"e{number}"])
+            given = f"basket {number // 4}" if user % 3 == 0 and chance.random() < 0.7 else None
+            event = Event(user, micros, chance.getrandbits(64) - 2**63, chance.randrange(4), event_id)
+            event = replace(event, given_session_id=given, file_index=chance.randrange(3))
+            log += [event] * chance.choice([1, 1, 1, 2])
+    return log
 
 
-def oracle(rows: list[tuple[Any, ...]]) -> dict[tuple[str, str], tuple[Any, ...]]:
-    """(session key, position, gap, revisit gap, revisit count) of each event, in ten lines."""
-    placed = {}
-    for user in {row[0] for row in rows}:
-        last, unnamed_last, start = None, None, None
-        seen: dict[str, list[datetime]] = defaultdict(list)
-        sizes: dict[Any, int] = defaultdict(int)
-        for _, item, time, event, given in sorted((r for r in rows if r[0] == user), key=lambda r: (r[2], r[3])):
-            if given is None:
-                if unnamed_last is None or (time - unnamed_last).total_seconds() > GAP:
-                    start = time
-                unnamed_last = time
-            key = given or start
-            gap = None if last is None else (time - last).total_seconds()
-            revisit = (time - seen[item][-1]).total_seconds() if seen[item] else None
-            placed[user, event] = (key, sizes[key], gap, revisit, len(seen[item]))
-            last, sizes[key] = time, sizes[key] + 1
-            seen[item].append(time)
-    return placed
+def as_frame(spark: SparkSession, log: list[Event]) -> DataFrame:
+    rows = [tuple(event.row().values()) for event in log]
+    kinds = {field.name: field.dataType.simpleString() for field in schemas.HISTORY}
+    text = ", ".join(f"{name} {'bigint' if kind == 'timestamp' else kind}" for name, kind in kinds.items())
+    times = {name: F.timestamp_micros(name) for name, kind in kinds.items() if kind == "timestamp"}
+    return spark.createDataFrame(rows, text).withColumns(times)
 
 
-def assigned(spark: SparkSession, rows: list[tuple[Any, ...]]) -> DataFrame:
-    return sessions.assign(spark.createDataFrame(rows, COLUMNS), GAP)
+def test_tasks_write_what_the_oracle_finds(spark: SparkSession, tmp_path: Path) -> None:
+    log = random_log(seed=1)
+    random.Random(2).shuffle(log)
+    told = settings(tmp_path, settled_before_micros=START + DAY)
 
+    def of_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return walk.walk(batches, told)
 
-def test_every_event_has_the_place_that_the_oracle_gives_it(spark: SparkSession) -> None:
-    rows = random_log(seed=1)
-    expected = oracle(rows)
-    found = assigned(spark, rows).collect()
-    assert len(found) == len(rows)
-    names: dict[tuple[str, Any], set[str]] = defaultdict(set)
-    for row in found:
-        key, *place = expected[row["user_id"], row["event_id"]]
-        names[row["user_id"], key].add(row["session_id"])
-        assert [
-            row["session_position"],
-            row["gap_seconds"],
-            row["revisit_gap_seconds"],
-            row["revisit_count"],
-        ] == place
-        assert row["session_given"] == isinstance(key, str)
+    ordered = window.in_order(as_frame(spark, log), 3)
+    listing = ordered.mapInArrow(of_partition, from_arrow_schema(walk.LISTING)).collect()
+    events = spark.read.schema(schemas.EVENTS).parquet(told.folders["events"])
+    found = events.withColumns({name: F.unix_micros(name) for name in ("event_time", "session_start")}).collect()
+    expected, sessions, duplicates = oracle(in_order(log))
+
+    by_id = {(row["user_id"], row["event_time"], row["event_id"]): row for row in found}
+    assert len(by_id) == len(found) == len(expected)
+    names: dict[Any, set[str]] = defaultdict(set)
+    for wanted in expected:
+        row = by_id[wanted["user_id"], wanted["event_time"], wanted["event_id"]]
+        names[wanted.pop("session")].add(row["session_id"])
+        assert {name: row[name] for name in wanted} == wanted
     assert all(len(ids) == 1 for ids in names.values())
-    assert len({(user, *ids) for (user, _), ids in names.items()}) == len(names)
-
-
-def test_ids_stay_the_same_whatever_else_is_in_the_log(spark: SparkSession) -> None:
-    rows = random_log(seed=2)
-    one = [row for row in rows if row[0] == "u1"]
-    alone = {row["event_id"]: row["session_id"] for row in assigned(spark, one).collect()}
-    among = {row["event_id"]: row["session_id"] for row in assigned(spark, rows).where("user_id = 'u1'").collect()}
-    assert alone == among
-
-
-def test_engaged_time_is_dwell_where_known_and_capped_gaps_otherwise(spark: SparkSession) -> None:
-    times = [0, 100, 100 + 1_800]
-    rows = [("u", "i", START + timedelta(seconds=s), f"e{n}", "one") for n, s in enumerate(times)]
-    events = assigned(spark, rows).selectExpr(
-        "*", "0 as user_index", "if(event_id = 'e1', 7.0D, null) as dwell_seconds"
-    )
-    (session,) = sessions.summarise(events, gap_seconds=600.0).collect()
-    assert session["engaged_seconds"] == 0 + 7 + 600
-    assert (session["events"], session["items"]) == (3, 1)
-    assert session["end_time"] - session["start_time"] == timedelta(seconds=1_900)
+    assert spark.read.schema(schemas.SESSIONS).parquet(told.folders["sessions"]).count() == len(sessions)
+    last = spark.read.schema(schemas.SEQUENCES).parquet(told.folders["sequences"])
+    assert {row["user_id"]: row["length"] for row in last.collect()} == {f"user {user}": 4 for user in range(9)}
+    counted: dict[int, int] = defaultdict(int)
+    for row in listing:
+        if row["duplicates"]:
+            counted[row["file_index"]] += row["duplicates"]
+    assert counted == duplicates
+    assert sum(row["rows"] for row in listing if row["table"] == "events") == len(found)

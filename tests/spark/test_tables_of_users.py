@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -13,27 +13,30 @@ from halflife.transformations import indexes, sequences
 START = datetime(2026, 1, 1, 5, tzinfo=UTC)  # a Thursday
 
 
-def test_new_ids_go_behind_the_old_ones_in_their_order(spark: SparkSession) -> None:
-    first = indexes.extend(None, spark.createDataFrame([("b",), ("d",)], "id string"), "id", "n").localCheckpoint()
-    later = spark.createDataFrame([("c",), ("b",), ("a",)], "id string").repartition(5)
-    second = indexes.extend(first, later, "id", "n")
-    assert {row["id"]: row["n"] for row in second.collect()} == {"b": 0, "d": 1, "a": 2, "c": 3}
+def test_new_ids_go_behind_the_old_ones_by_the_day_that_brought_them(spark: SparkSession) -> None:
+    ids = [("c", date(2026, 1, 2)), ("a", date(2026, 1, 3)), ("b", date(2026, 1, 2)), ("z", None)]
+    numbered = indexes.number(
+        spark.createDataFrame(ids, "id string, first_day date").repartition(3), "id", "n", start=7
+    )
+    assert {row["id"]: row["n"] for row in numbered.collect()} == {"z": 7, "b": 8, "c": 9, "a": 10}
 
 
 def test_numbers_do_not_depend_on_partitions(spark: SparkSession) -> None:
-    ids = spark.range(1_000).select(F.col("id").cast("string").alias("id"))
+    ids = spark.range(1_000).select(F.col("id").cast("string").alias("id"), F.lit(None).cast("date").alias("first_day"))
     numbers = [
-        {row["id"]: row["n"] for row in indexes.extend(None, ids.repartition(parts), "id", "n").collect()}
+        {row["id"]: row["n"] for row in indexes.number(ids.repartition(parts), "id", "n", start=0).collect()}
         for parts in (1, 7)
     ]
     assert numbers[0] == numbers[1] == {name: n for n, name in enumerate(sorted(map(str, range(1_000))))}
 
 
-def test_features_of_an_old_id_are_brought_up_to_date_and_never_lost(spark: SparkSession) -> None:
-    old = spark.createDataFrame([(0, "a", "old"), (1, "b", "kept")], "n int, id string, title string")
-    listed = spark.createDataFrame([("a", "new"), ("b", None)], "id string, title string")
-    found = {row["id"]: (row["n"], row["title"]) for row in indexes.extend(old, listed, "id", "n").collect()}
-    assert found == {"a": (0, "new"), "b": (1, "kept")}
+def test_an_id_is_of_the_day_of_its_first_record_unless_the_catalogue_lists_it(spark: SparkSession) -> None:
+    day = date(2026, 1, 1)
+    rows = [("a", day + timedelta(days=1), START), ("a", day, START), ("b", None, START), ("c", day, START)]
+    seen = indexes.first_seen(spark.createDataFrame(rows, "id string, arrival_day date, event_time timestamp"), "id")
+    listed = spark.createDataFrame([("c",), ("d",)], "id string")
+    found = {row["id"]: row["first_day"] for row in indexes.with_catalogue(seen, listed, "id").collect()}
+    assert found == {"a": day, "b": day, "c": None, "d": None}
 
 
 def test_sequences_hold_the_last_events_oldest_first_and_zeros_behind(spark: SparkSession) -> None:

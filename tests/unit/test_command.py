@@ -29,6 +29,7 @@ sys.exit(command.main("failing", None, ["--config", sys.argv[1], "--as-of", "202
     [
         ("errors.AuditError('the sums are off')", 4, False),
         ("errors.PublishConflictError('the sums are off')", 5, False),
+        ("RuntimeError('[FAILED_READ_FILE.NO_HINT] Reading file file:///a.gz. the sums are off')", 3, False),
         ("ZeroDivisionError('the sums are off')", 1, True),
     ],
 )

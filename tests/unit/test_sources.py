@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import codecs
+import gzip
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -9,7 +12,8 @@ import pytest
 
 from halflife import sources
 from halflife.config import ColumnsConfig, SourceConfig
-from halflife.errors import InputMissingError
+from halflife.errors import InputMissingError, UnreadableInputError
+from halflife.sources.files import first_lines, leaves, spark_path
 
 COLUMNS = ColumnsConfig(user="u", item="i", time="t")
 FIRST = date(2026, 1, 1)
@@ -66,3 +70,63 @@ def test_the_fingerprint_changes_with_a_file(tmp_path: Path) -> None:
     before = sources.find("log", source, None, FIRST + timedelta(days=1)).fingerprint()
     (tmp_path / f"date={FIRST}" / "a.parquet").write_bytes(b"changed")
     assert sources.find("log", source, None, FIRST + timedelta(days=1)).fingerprint() != before
+
+
+def test_a_folder_means_the_files_in_it_without_markers_and_what_is_being_written(tmp_path: Path) -> None:
+    for name in ("b/part-0", "a/part-1", "_SUCCESS", ".part-0.crc", "_temporary/part-2", "c._COPYING_"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert leaves([tmp_path, tmp_path / "a"]) == [tmp_path / "a/part-1", tmp_path / "b/part-0"]
+
+
+def test_a_day_whose_folder_is_empty_has_no_file(tmp_path: Path) -> None:
+    source = SourceConfig(path=f"{tmp_path}/date={{date}}", event_type="view", columns=COLUMNS)
+    (tmp_path / f"date={FIRST}").mkdir()
+    with pytest.raises(InputMissingError, match="no file for 2026-01-01"):
+        sources.find("log", source, None, FIRST + timedelta(days=1))
+
+
+@pytest.mark.parametrize(
+    ("template", "paths"),
+    [
+        ("{date}.csv", ["2026-01-01.csv"]),
+        ("log-[ab]-{date}*.csv", ["log-a-2026-01-01.csv", "log-b-2026-01-01-late.csv"]),
+        ("*/{date}/{date}.csv", ["a/2026-01-01/2026-01-01.csv"]),
+        ("date={date}", ["date=2026-01-01/a.csv", "date=2026-01-01/deeper/b.csv"]),
+    ],
+)
+def test_a_day_is_found_wherever_the_path_has_it(tmp_path: Path, template: str, paths: list[str]) -> None:
+    for name in [*paths, "x/2026-01-01/2026-01-02.csv", "log-c-2026-01-01.csv"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    source = SourceConfig(path=f"{tmp_path}/{template}", event_type="view", columns=COLUMNS)
+    found = sources.find("log", source, FIRST, FIRST + timedelta(days=1))
+    assert list(found.files) == [tmp_path / name for name in paths]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.csv", b"u,v\r\n1,2"),
+        ("a.csv", b"u,v\r1,2\r"),
+        ("a.csv", codecs.BOM_UTF8 + b"\n \nu,v\n1,2\n"),
+        ("a.csv.gz", gzip.compress(b"u,v\n1,2\n")),
+        ("a.CSV.BZ2", bz2.compress(b"u,v\n1,2\n")),
+        ("a.z.csv", b"u,v\n1,2\n"),
+    ],
+)
+def test_a_file_begins_with_its_first_line_that_is_not_blank(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert first_lines(tmp_path / name, "UTF-8") == ["u,v"]
+    assert first_lines(tmp_path / name, "UTF-8", count=3) == ["u,v", "1,2"]
+
+
+@pytest.mark.parametrize("name", ["a.csv.zst", "a.lz4", "a.snappy", "a.csv.xz", "a.zip", "a.tar.gz", "A.ZIP"])
+def test_a_compression_that_spark_does_not_read_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"u,v")
+    with pytest.raises(UnreadableInputError, match=f"{name}: cannot be read: .* files are not read; unpack it"):
+        first_lines(tmp_path / name, "UTF-8")
+
+
+def test_a_path_for_spark_means_itself_and_no_pattern() -> None:
+    assert spark_path(Path("/a/../b [1]/{x}*?.csv")) == r"/b \[1\]/\{x\}\*\?.csv"

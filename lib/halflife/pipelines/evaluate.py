@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
 
+from pyspark.sql import functions as F
 from rich.table import Column, Table
 
 from halflife.command import Job
@@ -89,7 +90,8 @@ def _table(title: str, summary: Sequence[SummaryRow], metrics: Sequence[str]) ->
 def _night(job: Job, night: date) -> Night:
     """What was published for one night, and the model behind it to be asked at each user's own instant."""
     store, spark = job.warehouse, job.spark
-    users, items = (store.read(spark, table, night) for table in ("users", "items"))
+    users = store.read(spark, "users", night).where(F.col("user_id").isNotNull())
+    items = store.read(spark, "items", night)
     horizon_days = _figures(job, night)["horizon_days"]
     lists = store.read(spark, "recommendations", night).join(users, on="user_id").join(items, on="item_id")
     return Night(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from halflife.transformations import memory
 from halflife.warehouse import Run, digests
 
 READS = ("model", "score", "event_types")
+PAIR = ["user_index", "item_index"]
+# What a jump is made of: an event that differs in one of these is another one.
+COMPARED = ("user_index", "event_time", "event_id", *encode.EVENT_COLUMNS)
 
 
 def run(job: Job) -> None:
@@ -39,16 +43,29 @@ def run(job: Job) -> None:
     job.publish(inputs, lambda night: _stage(job, night, trained, before))
 
 
+@dataclass(frozen=True)
+class _Changes:
+    """Events that are new or otherwise than before, and events that are gone or otherwise now."""
+
+    added: DataFrame
+    removed: DataFrame
+
+    def touched(self, *key: str) -> DataFrame:
+        """The users or pairs of either."""
+        return self.added.select(*key).unionByName(self.removed.select(*key)).distinct()
+
+
 def _stage(job: Job, night: Run, trained: date | None, before: date | None) -> dict[str, Any]:
     """Write every table of the night, audited; returns the figures for the manifest."""
     model, directory = _model(job, night, trained)
     _fits(job, model)
     kept = _kept_night(job, before, model)
     with job.stage("encode"):
-        encoded, skipped = _stage_user_states(job, night, kept, directory)
+        changes = _changes(job, kept)
+        encoded, skipped = _stage_user_states(job, night, kept, changes, directory)
         job.progress.say(f"{encoded:,} users encoded, {skipped:,} carried over")
     with job.stage("memory"):
-        _stage_memory(job, night, kept, model, directory)
+        _stage_memory(job, night, kept, changes, model, directory)
     with job.stage("score"):
         pairs = _stage_scores(job, night, model)
         job.progress.say(f"{pairs:,} pairs")
@@ -108,15 +125,24 @@ def _kept_night(job: Job, before: date | None, model: Model) -> date | None:
     return before if manifest["inputs"]["sessionize"] == digests(store.manifest("sessionize", before)) else None
 
 
-def _new_events(job: Job, kept: date | None) -> DataFrame:
-    """The events of the nights since the last one scored: all of them, where there is none to build on."""
-    return job.warehouse.read(job.spark, "events", job.as_of, after=kept)
+def _changes(job: Job, kept: date | None) -> _Changes:
+    """What the events are tonight that they were not on the night whose states tonight's build on."""
+    store, spark = job.warehouse, job.spark
+    if kept is None:
+        everything = store.read(spark, "events", job.as_of).select(*COMPARED)
+        return _Changes(everything, everything.limit(0))
+    new, old = store.changed_files("events", since=kept, until=job.as_of)
+    added, removed = (store.read_files(spark, "events", files).select(*COMPARED) for files in (new, old))
+    if not old:
+        return _Changes(added, removed)
+    # Days that late events reached were written again: most of their rows are what they were.
+    return _Changes(added.exceptAll(removed).cache(), removed.exceptAll(added).cache())
 
 
-def _stage_user_states(job: Job, night: Run, kept: date | None, directory: Path) -> tuple[int, int]:
+def _stage_user_states(job: Job, night: Run, kept: date | None, changes: _Changes, directory: Path) -> tuple[int, int]:
     """Encode exactly the users with new events, carry over the others; returns how many of each."""
     sequences = job.warehouse.read(job.spark, "sequences", job.as_of)
-    active = _new_events(job, kept).select("user_index").distinct()
+    active = changes.touched("user_index")
     # As many tasks as cores: each loads the model once, and a user costs the same wherever it lies.
     due = sequences.join(active, on="user_index", how="left_semi").repartition(job.cores, "user_index")
     encoded = Observation("encoded")
@@ -131,27 +157,42 @@ def _stage_user_states(job: Job, night: Run, kept: date | None, directory: Path)
     return users, everyone - users
 
 
-def _stage_memory(job: Job, night: Run, kept: date | None, model: Model, directory: Path) -> None:
-    """Merge tonight's jumps into the pairs they touch; the other pairs stay as they are."""
-    states = encode.jumps(_new_events(job, kept), directory)
-    untouched = None
-    pair = ["user_index", "item_index"]
-    if kept is not None:
-        old = job.warehouse.read(job.spark, "memory", kept)
-        touched = _new_events(job, kept).select(*pair).distinct()
-        states = states.unionByName(old.join(touched, on=pair, how="left_semi"))
-        untouched = old.join(touched, on=pair, how="left_anti")
-    config = job.config.score
+def _stage_memory(job: Job, night: Run, kept: date | None, changes: _Changes, model: Model, directory: Path) -> None:
+    """Bring the memory of the pairs that tonight touches up to date; the other pairs stay as they are.
+
+    A pair whose new events all follow its last one has their jumps added to its state. A pair with an event that came
+    late, or is gone, is added up anew from all its events: the jumps of its later events may be others now.
+    """
+    config, store = job.config.score, job.warehouse
+    if kept is None:
+        states, untouched = encode.jumps(changes.added, directory), None
+    else:
+        old, touched = store.read(job.spark, "memory", kept), changes.touched(*PAIR)
+        stale = _stale(old, changes).cache()
+        following = encode.jumps(changes.added.join(stale, on=PAIR, how="left_anti"), directory)
+        again = store.read(job.spark, "events", job.as_of).join(stale, on=PAIR, how="left_semi")
+        goes_on = old.join(touched, on=PAIR, how="left_semi").join(stale, on=PAIR, how="left_anti")
+        states = following.unionByName(goes_on)
+        if not stale.isEmpty():
+            states = states.unionByName(encode.jumps(again, directory))
+        untouched = old.join(touched, on=PAIR, how="left_anti")
     merged = memory.merge(
         states, model.half_lives_days.tolist(), config.revival_retained_share, config.revival_silence_days
     )
-    night.write("memory", merged if untouched is None else merged.unionByName(untouched), sort=pair)
+    night.write("memory", merged if untouched is None else merged.unionByName(untouched), sort=PAIR)
+
+
+def _stale(old: DataFrame, changes: _Changes) -> DataFrame:
+    """The pairs whose state cannot go on from the `old` memory."""
+    first = changes.added.groupBy(*PAIR).agg(F.min("event_time").alias("first_time"))
+    late = old.join(first, on=PAIR, how="inner").where(F.col("first_time") <= F.col("anchor_time"))
+    return late.select(*PAIR).unionByName(changes.removed.select(*PAIR)).distinct()
 
 
 def _stage_scores(job: Job, night: Run, model: Model) -> int:
     """Write the score of every pair and each user's best items; returns the number of pairs."""
     store, spark, config = job.warehouse, job.spark, job.config.score
-    users = store.read(spark, "users", job.as_of)
+    users = store.read(spark, "users", job.as_of).where(F.col("user_id").isNotNull())
     items = store.read(spark, "items", job.as_of).select("item_index", "item_id").toPandas()
     ids, position, side = tables.in_item_order(items, model.item_side(len(items)))
     context = tables.Night(

@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable
 from datetime import date
+from functools import reduce
+from math import inf
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from halflife.config import EventTypeConfig, SessionizeConfig
+from halflife.config import SessionizeConfig, SourceConfig
 from halflife.nights import instant
 
-# What makes two records the same event where the log has no event id of its own.
-KEY = ("user_id", "item_id", "event_type", "event_time", "given_session_id", "dwell_seconds", "rating")
+MICROS_PER_DAY = 86_400_000_000
+MICROS_PER_SECOND = 1_000_000
+# What the reader saw and nobody needs once a record is judged.
+READ_ONLY = ("time_text", "dwell_text", "rating_text", "quantity_text", "fault")
 
 
-def judge(raw: DataFrame, as_of: date, types: Mapping[str, EventTypeConfig], config: SessionizeConfig) -> DataFrame:
-    """Add `reason` to raw records: why a record is rejected, null where it is accepted; the first rule that fits."""
-    floor, end = F.lit(instant(config.event_time_floor)), F.lit(instant(as_of))
-    blank = {name: F.trim(F.coalesce(F.col(name), F.lit(""))) == "" for name in ("user_id", "item_id", "time_text")}
-    dwell, rating = F.col("dwell_seconds"), F.col("rating")
-    rules: list[tuple[str, Column]] = [
-        ("malformed_line", F.col("malformed").isNotNull()),
-        ("missing_user", blank["user_id"]),
-        ("missing_item", blank["item_id"]),
-        ("missing_time", blank["time_text"]),
-        ("unparsable_time", F.col("event_time").isNull()),
-        ("time_before_floor", F.col("event_time") < floor),
-        ("time_after_as_of", F.col("event_time") >= end),
-        ("unknown_event_type", ~F.coalesce(F.col("event_type").isin(*types), F.lit(False))),
-        ("unparsable_dwell", F.col("dwell_text").isNotNull() & (dwell.isNull() | F.isnan(dwell))),
-        ("dwell_out_of_range", (dwell < 0) | (dwell > config.max_dwell_seconds)),
-        ("unparsable_rating", F.col("rating_text").isNotNull() & (rating.isNull() | F.isnan(rating))),
+def judge(
+    raw: DataFrame, source: SourceConfig, types: Collection[str], as_of: date, config: SessionizeConfig
+) -> DataFrame:
+    """Add `reason` to the raw records of one source: why one is rejected, null where it is accepted.
+
+    The first rule that fits is the reason. Where an unknown event type becomes `config.default_event_type`, so does
+    the column `event_type`.
+    """
+    rules = [
+        *_needed_rules(),
+        *_time_rules(source, as_of, config),
+        *_type_rules(source, types, config),
+        *_number_rules(source, config),
+        ("id_too_long", _any(_longer(name, config.max_id_length) for name in _ids(source))),
     ]
-    reason = F.lit(None).cast("string")
-    for name, broken in reversed(rules):
-        reason = F.when(broken, F.lit(name)).otherwise(reason)
-    return raw.withColumn("reason", reason)
+    reason = F.when(F.col("fault").isNotNull(), F.col("fault"))
+    for name, broken in rules:
+        reason = reason.when(broken, F.lit(name))
+    return raw.withColumns({"event_type": _event_type(source, types, config), "reason": reason})
+
+
+def records(judged: DataFrame) -> DataFrame:
+    """The accepted records, without the texts that only judging needs."""
+    return judged.where(F.col("reason").isNull()).drop(*READ_ONLY)
 
 
 def quarantined(judged: DataFrame) -> DataFrame:
@@ -44,68 +50,105 @@ def quarantined(judged: DataFrame) -> DataFrame:
     return judged.where(F.col("reason").isNotNull()).select("source", "source_file", "reason", "raw")
 
 
-def accepted(judged: DataFrame) -> DataFrame:
-    """The records without a fault, each with an event id: the log's own, or a digest of its key columns."""
-    # A null must not hash like the value of another column.
-    key = F.xxhash64(*(F.coalesce(F.col(name).cast("string"), F.lit("\0")) for name in KEY)).cast("string")
-    return judged.where(F.col("reason").isNull()).select(
-        "source",
-        "source_file",
-        "user_id",
-        "item_id",
-        "event_type",
-        "event_time",
-        F.coalesce("event_id", key).alias("event_id"),
-        "given_session_id",
-        "dwell_seconds",
-        "rating",
-    )
+def rows_read(raw: DataFrame) -> DataFrame:
+    """How many records each file has: `source`, `source_file`, `arrival_day`, `rows_read`.
 
-
-def mark_duplicates(records: DataFrame, published: DataFrame | None) -> DataFrame:
-    """Add `duplicate`: all but one record of an event, and those that are `published` events already.
-
-    An event is a source's (user, event id): two sources may number their events alike.
+    Counted from what was read alone, so that the identity rows_read = accepted + quarantined + duplicates can fail
+    where a later step loses a record.
     """
-    key = ["source", "user_id", "event_id"]
-    content = F.xxhash64("item_id", "event_type", "event_time", "dwell_seconds", "rating")
-    same_event = Window.partitionBy(*key).orderBy("source_file", content)
-    marked = records.withColumn("duplicate", F.row_number().over(same_event) > 1)
-    if published is None:
-        return marked
-    # Of the whole history only what tonight's records may repeat: a night's keys are few enough to be broadcast.
-    repeated = published.select(*key).join(records.select(*key), on=key, how="left_semi")
-    known = repeated.withColumn("known", F.lit(True)).distinct()
-    return (
-        marked.join(known, on=key, how="left")
-        .withColumn("duplicate", F.col("duplicate") | F.coalesce("known", F.lit(False)))
-        .drop("known")
-    )
+    return raw.groupBy("source", "source_file", "arrival_day").agg(F.count(F.lit(1)).alias("rows_read"))
 
 
-def with_strength(records: DataFrame, types: Mapping[str, EventTypeConfig]) -> DataFrame:
-    """Add `type_index`, the type's place in the config, and `strength`, its signed weight."""
-    names = list(types)
-    index = F.array_position(F.array(*map(F.lit, names)), F.col("event_type")).cast("int") - 1
-    weights = F.array(*(F.lit(float(types[name].weight)) for name in names))
-    return records.withColumn("type_index", index).withColumn("strength", F.get(weights, F.col("type_index")))
+def arrival() -> Column:
+    """The day on which a record arrived: its file's, or where a file has no day, the event's own."""
+    return F.coalesce("arrival_day", F.to_date("event_time"))
 
 
-def intake_counts(judged: DataFrame, marked: DataFrame) -> DataFrame:
-    """Per input file, what became of its records, in the columns of `schemas.INTAKE`.
+def _needed_rules() -> list[tuple[str, Column]]:
+    time = F.col("event_time")
+    return [
+        ("missing_user", _blank("user_id")),
+        ("missing_item", _blank("item_id")),
+        ("missing_time", time.isNull() & _blank("time_text")),
+        ("unparsable_time", time.isNull()),
+    ]
 
-    The two sides are counted apart (all that was read and rejected; all that was accepted and its duplicates), so
-    that the identity rows_read = accepted + quarantined + duplicates can fail where a step loses a record.
-    """
-    file = ["source", "source_file"]
-    read = judged.groupBy(*file).agg(F.count(F.lit(1)).alias("rows_read"), F.count("reason").alias("quarantined"))
-    kept = marked.groupBy(*file).agg(
-        F.count_if(~F.col("duplicate")).alias("accepted"), F.count_if("duplicate").alias("duplicates")
-    )
-    return read.join(kept, on=file, how="left").select(
-        *file,
-        "rows_read",
-        F.coalesce("accepted", F.lit(0)).alias("accepted"),
-        "quarantined",
-        F.coalesce("duplicates", F.lit(0)).alias("duplicates"),
-    )
+
+def _time_rules(source: SourceConfig, as_of: date, config: SessionizeConfig) -> list[tuple[str, Column]]:
+    """Lateness is judged by when a record's own file arrived, so that one night with many days takes what many take."""
+    micros = F.unix_micros("event_time")
+    arrived = (F.unix_date("arrival_day") + 1) * MICROS_PER_DAY if source.dated else F.lit(_micros(as_of))
+    tolerance = round(config.future_tolerance_seconds * MICROS_PER_SECOND)
+    rules = [
+        ("time_before_floor", micros < _micros(config.event_time_floor)),
+        ("time_after_as_of", micros >= arrived + tolerance),
+    ]
+    if source.dated:
+        rules.append(("too_late", micros < arrived - config.late_days * MICROS_PER_DAY))
+    return rules
+
+
+def _type_rules(source: SourceConfig, types: Collection[str], config: SessionizeConfig) -> list[tuple[str, Column]]:
+    if source.event_type is not None or config.default_event_type is not None:
+        return []
+    return [("unknown_event_type", ~_known_type(types))]
+
+
+def _event_type(source: SourceConfig, types: Collection[str], config: SessionizeConfig) -> Column:
+    if source.event_type is not None or config.default_event_type is None:
+        return F.col("event_type")
+    return F.when(_known_type(types), F.col("event_type")).otherwise(config.default_event_type)
+
+
+def _known_type(types: Collection[str]) -> Column:
+    return F.col("event_type").isNotNull() & F.col("event_type").isin(*types)
+
+
+def _number_rules(source: SourceConfig, config: SessionizeConfig) -> list[tuple[str, Column]]:
+    """Only for the columns that the source maps: the others are null throughout."""
+    columns, rules = source.columns, list[tuple[str, Column]]()
+    if columns.dwell_seconds is not None:
+        dwell = F.col("dwell_seconds")
+        rules.append(("unparsable_dwell", _unparsable("dwell_seconds", "dwell_text")))
+        rules.append(("dwell_out_of_range", (dwell < 0) | (dwell > config.max_dwell_seconds)))
+    if columns.rating is not None:
+        rating, (lowest, highest) = F.col("rating"), source.rating_scale
+        rules.append(("unparsable_rating", _unparsable("rating", "rating_text")))
+        rules.append(("rating_out_of_range", (rating < lowest) | (rating > highest)))
+    if columns.quantity is not None:
+        none = F.col("quantity") == 0
+        rules.append(("unparsable_quantity", _unparsable("quantity", "quantity_text") | none))
+    return rules
+
+
+def _unparsable(number: str, text: str) -> Column:
+    """Whether a text is there, but no finite number."""
+    value = F.col(number)
+    # To Spark, NaN is larger than infinity: one comparison finds both.
+    return (value.isNull() & F.col(text).isNotNull() & ~_blank(text)) | (F.abs(value) >= inf)
+
+
+def _ids(source: SourceConfig) -> list[str]:
+    ids = {"event_id": source.columns.event_id, "given_session_id": source.columns.session_id}
+    return ["user_id", "item_id", *(name for name, mapped in ids.items() if mapped is not None)]
+
+
+def _longer(name: str, length: int) -> Column:
+    # Bytes are known without a look at the text; only where they are many are characters counted.
+    return (F.octet_length(name) > length) & (F.length(name) > length)
+
+
+def _blank(name: str) -> Column:
+    """Whether a text is missing or has nothing but white space, of any script."""
+    text = F.col(name)
+    # A regular expression costs more than all other rules; no text that begins with a visible ASCII sign needs it.
+    looks_odd = (text < "!") | (text > "~")
+    return text.isNull() | (looks_odd & ~text.rlike(r"(?U)\S"))
+
+
+def _any(conditions: Iterable[Column]) -> Column:
+    return reduce(Column.__or__, conditions)
+
+
+def _micros(day: date) -> int:
+    return int(instant(day).timestamp()) * MICROS_PER_SECOND

@@ -6,38 +6,34 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 
-def extend(index: DataFrame | None, candidates: DataFrame, id_column: str, index_column: str) -> DataFrame:
-    """An index of ids with the new ones of `candidates` behind the old ones, in the order of their ids.
+def first_seen(records: DataFrame, id_column: str) -> DataFrame:
+    """The ids of `records`, each with `first_day`, on which it arrived first, and `first_time` of its events."""
+    arrival = F.coalesce("arrival_day", F.to_date("event_time"))
+    return records.groupBy(id_column).agg(F.min(arrival).alias("first_day"), F.min("event_time").alias("first_time"))
 
-    `candidates` has `id_column` and the id's features (one row an id); `index` has `index_column` as well, or is None
-    for the first night. Old ids keep their numbers; their features are those of `candidates` where it has the id.
-    The numbers depend on the set of ids alone, not on partitions: the ids are sorted by range, and each range starts
-    where the ranges before it end, so no task sees more than its range.
+
+def with_catalogue(seen: DataFrame, listed: DataFrame, id_column: str) -> DataFrame:
+    """The ids of a log and of a catalogue: what is listed was there before any day."""
+    known = listed.select(id_column, F.lit(True).alias("listed"))
+    joined = seen.select("first_day", id_column).join(known, on=id_column, how="full_outer")
+    return joined.withColumn("first_day", F.when(F.col("listed").isNull(), F.col("first_day"))).drop("listed")
+
+
+def number(ids: DataFrame, id_column: str, index_column: str, start: int) -> DataFrame:
+    """Number ids from `start` in the order (first_day, id), in place of `first_day`.
+
+    That order is the one in which nights, run one by one, would have met them. It depends on the log alone, not on
+    partitions: the ids are sorted by range, and each range starts where those before it end, so no task sees more than
+    its range.
     """
-    features = [name for name in candidates.columns if name != id_column]
-    if index is None:
-        return _numbered(candidates, id_column, index_column, start=0).select(index_column, id_column, *features)
-    start = index.count()
-    new = candidates.join(index.select(id_column), on=id_column, how="left_anti")
-    old = index.select(index_column, id_column)
-    if features:
-        fresh = candidates.select(id_column, *(F.col(name).alias(f"new_{name}") for name in features))
-        old = index.join(fresh, on=id_column, how="left").select(
-            index_column, id_column, *(F.coalesce(f"new_{name}", name).alias(name) for name in features)
-        )
-    return old.unionByName(_numbered(new, id_column, index_column, start))
-
-
-def _numbered(ids: DataFrame, id_column: str, index_column: str, start: int) -> DataFrame:
-    """Number ids from `start` in their order."""
     # Cached, so that both passes see the same ranges.
-    ranged = ids.repartitionByRange(id_column).withColumn("range", F.spark_partition_id()).cache()
+    ranged = ids.repartitionByRange("first_day", id_column).withColumn("range", F.spark_partition_id()).cache()
     sizes = {row["range"]: row["count"] for row in ranged.groupBy("range").count().collect()}
     starts: list[int] = []
-    for number in range(max(sizes, default=-1) + 1):
+    for place in range(max(sizes, default=-1) + 1):
         starts.append(start)
-        start += sizes.get(number, 0)
+        start += sizes.get(place, 0)
     offsets = F.array(*map(F.lit, starts)) if starts else F.array(F.lit(start))
-    place = F.row_number().over(Window.partitionBy("range").orderBy(id_column)) - 1
-    numbered = ranged.withColumn(index_column, (F.get(offsets, F.col("range")) + place).cast("int"))
-    return numbered.drop("range")
+    in_range = F.row_number().over(Window.partitionBy("range").orderBy("first_day", id_column)) - 1
+    numbered = ranged.withColumn(index_column, (F.get(offsets, F.col("range")) + in_range).cast("int"))
+    return numbered.drop("range", "first_day")

@@ -1,0 +1,152 @@
+"""The benchmarks' log, the peer that the others are compared with, and the comparison itself."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections import Counter, defaultdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+EVENTS, USERS, DAYS = 4_000, 12, 3
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import a module of scripts/."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    return importlib.import_module
+
+
+@pytest.fixture
+def log(scripts: Any, tmp_path: Path) -> Path:
+    folder: Path = scripts("bench_log").Log(EVENTS, USERS, DAYS, items=40).cached(tmp_path / "logs")
+    return folder
+
+
+@pytest.fixture
+def sequences(scripts: Any, log: Path, tmp_path: Path) -> Path:
+    """What the DuckDB peer makes of the log."""
+    output = tmp_path / "duckdb"
+    output.mkdir()
+    with duckdb.connect() as database:
+        scripts("bench_duckdb").write_sequences(database, log, output)
+    return output
+
+
+def events_of(log: Path) -> list[dict[str, Any]]:
+    return [
+        event | {"date": path.parent.name} for path in parts(log) for event in pq.ParquetFile(path).read().to_pylist()
+    ]
+
+
+def parts(log: Path) -> list[Path]:
+    return sorted(log.glob("date=*/part-0.parquet"))
+
+
+def test_a_log_is_whole_and_the_same_each_time(scripts: Any, log: Path, tmp_path: Path) -> None:
+    again = scripts("bench_log").Log(EVENTS, USERS, DAYS, items=40).cached(tmp_path / "again")
+    assert [path.read_bytes() for path in parts(log)] == [path.read_bytes() for path in parts(again)]
+    events = events_of(log)
+    assert len(events) == EVENTS
+    assert all(f"date={event['event_time'].date()}" == event["date"] for event in events)
+
+
+def test_a_user_has_no_two_events_at_one_instant_and_no_session_of_twelve_hours(log: Path) -> None:
+    times = defaultdict(list)
+    for event in events_of(log):
+        times[event["user_id"]].append(event["event_time"])
+    longest = timedelta()
+    for of_user in times.values():
+        assert len(set(of_user)) == len(of_user)
+        start = last = min(of_user)
+        for time in sorted(of_user):
+            start = time if time - last > timedelta(minutes=30) else start
+            longest, last = max(longest, time - start), time
+    assert timedelta(minutes=10) < longest < timedelta(hours=12)
+
+
+def test_duckdb_makes_the_sequences_that_a_loop_makes(scripts: Any, log: Path, sequences: Path) -> None:
+    made = {row["user_id"]: row for path in sequences.iterdir() for row in pq.read_table(path).to_pylist()}
+    expected = by_a_loop(events_of(log), scripts("bench_processes").WEIGHTS)
+    assert made.keys() == expected.keys()
+    assert max(Counter(event["user_id"] for event in events_of(log)).values()) > 200  # so that some are cut
+    for user, row in expected.items():
+        assert made[user]["last_event_time"] == row.pop("last_event_time")
+        for name, value in row.items():
+            assert made[user][name] == pytest.approx(value, rel=1e-6), (user, name)
+
+
+def by_a_loop(events: list[dict[str, Any]], weights: dict[str, float]) -> dict[str, dict[str, Any]]:
+    user_index, item_index = (
+        {name: index for index, (_, name) in enumerate(sorted(first_days(events, column)))}
+        for column in ("user_id", "item_id")
+    )
+    rows: dict[str, list[list[float]]] = defaultdict(list)
+    last: dict[Any, datetime] = {}
+    seen: Counter[Any] = Counter()
+    for event in sorted(events, key=lambda event: event["event_time"]):
+        user, pair, time = event["user_id"], (event["user_id"], event["item_id"]), event["event_time"]
+        gap, revisit_gap = ((time - last.get(key, time)).total_seconds() for key in (user, pair))
+        position = rows[user][-1][7] + 1 if rows[user] and gap <= 1_800 else 0
+        dwell = event["dwell_seconds"]
+        factor = 1 if dwell is None else math.log2(1 + min(dwell, 3_600) / 60)
+        kind = list(weights).index(event["event_type"])
+        strength = weights[event["event_type"]] * factor
+        numbers = [item_index[event["item_id"]], kind, strength, time.timestamp()]
+        numbers += [math.log1p(gap), math.log1p(revisit_gap), seen[pair], position, time.hour, time.weekday()]
+        rows[user].append(numbers)
+        seen[pair] += 1
+        last[user] = last[pair] = time
+    names = ["item_index", "type_index", "strength", "event_seconds", "gap_log", "revisit_gap_log", "revisit_count"]
+    names += ["session_position", "hour", "weekday"]
+    sequences: dict[str, dict[str, Any]] = {}
+    for user, of_user in rows.items():
+        columns = zip(*of_user[-200:], strict=True)
+        length = min(len(of_user), 200)
+        sequences[user] = {name: [*column, *[0] * (200 - length)] for name, column in zip(names, columns, strict=True)}
+        sequences[user] |= {"user_index": user_index[user], "length": length, "last_event_time": last[user]}
+    return sequences
+
+
+def first_days(events: list[dict[str, Any]], column: str) -> set[tuple[str, str]]:
+    days: dict[str, str] = {}
+    for event in events:
+        days[event[column]] = min(event["date"], days.get(event[column], "~"))
+    return {(day, name) for name, day in days.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("* REPLACE (list_transform(hour, lambda x: (x + 1) % 24) AS hour)", "hour"),
+        ("* REPLACE (list_transform(gap_log, lambda x: (x * 1.00001)::FLOAT) AS gap_log)", "gap_log"),
+        ("* REPLACE (make_timestamptz(0) AS last_event_time)", "last_event_time"),
+        ("* REPLACE (NULL::FLOAT[] AS strength)", "strength"),
+    ],
+)
+def test_a_difference_in_one_column_is_found(
+    scripts: Any, sequences: Path, tmp_path: Path, change: str, found: str
+) -> None:
+    assert found in scripts("bench_sessionize").difference(changed(sequences, tmp_path, f"SELECT {change}"), sequences)
+
+
+def test_a_user_without_a_sequence_is_found_and_rounding_is_not(scripts: Any, sequences: Path, tmp_path: Path) -> None:
+    difference = scripts("bench_sessionize").difference
+    assert difference(sequences, sequences) is None
+    assert "users" in difference(changed(sequences, tmp_path / "fewer", "SELECT *", "WHERE user_index > 0"), sequences)
+    rounded = "SELECT * REPLACE (list_transform(gap_log, lambda x: (x * 1.0000002)::FLOAT) AS gap_log)"
+    assert difference(changed(sequences, tmp_path / "rounded", rounded), sequences) is None
+
+
+def changed(sequences: Path, folder: Path, select: str, where: str = "") -> Path:
+    folder = folder / "changed"
+    folder.mkdir(parents=True)
+    duckdb.sql(f"{select} FROM '{sequences}/*.parquet' {where}").write_parquet(f"{folder}/0.parquet")
+    return folder
