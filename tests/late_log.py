@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 FIRST = date(2026, 3, 1)
 DAYS = 8
 USERS, ITEMS = 12, 9
+BROKEN_LINE = '2026-03-02T10:00,"user-3,item-1\n'  # in a file that is read again every night
 
 CONFIG = """\
 warehouse: warehouse
@@ -95,6 +96,8 @@ def write(folder: Path, seed: int) -> None:
     for name in ("archive", "counter"):
         whole = [record for (source, _), rows in sorted(by_file.items()) if source == name for record in rows]
         _csv(folder / f"{name}.csv", [[r.time.isoformat(), r.user, r.item] for r in whole], ["at", "who", "what"])
+    with (folder / "archive.csv").open("a") as file:
+        file.write(BROKEN_LINE)
 
 
 def _of_user(chance: random.Random, user: str) -> list[Record]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,10 +25,12 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from halflife.nights import instant
+from halflife.transformations.duplicates import COPY
 from halflife.warehouse import Warehouse
 
 FOLDER = "_forget"
 SEPARATOR = "\0"  # between a user's id and an event's
+WORDS_END = r"(?U)[^\w.@+-]+"  # between the words of a text that could not be taken apart
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,10 @@ class Request:
 def ask(store: Warehouse, before: date, users: Iterable[str], events: Iterable[tuple[str, str]]) -> Path:
     """Leave a request in a warehouse; returns its file.
 
-    `events` are (user id, event id). What came of one event is in many rows of the nights that are published: there,
-    all rows of its user go.
+    `events` are (user id, event id); an event that is really there several times goes with all its copies. What came of
+    one event is in many rows of the nights that are published: there, all rows of its user go.
     """
-    named, single = sorted(set(users)), sorted(set(events))
+    named, single = sorted(set(users)), sorted({(user, re.sub(COPY, r"\1", event)) for user, event in events})
     digests = [_digest(SEPARATOR.join(event)) for event in single]
     everyone = sorted({*named, *(user for user, _ in single)})
     path = store.root / FOLDER / f"{uuid.uuid4().hex}.json"
@@ -66,7 +69,8 @@ def asked(user_id: Column, event_id: Column, event_time: Column, requests: Colle
     for request in requests:
         named = F.sha2(user_id, 256).isin(*request.users) if request.users else F.lit(False)
         if request.events:
-            named |= F.sha2(F.concat(user_id, F.lit(SEPARATOR), event_id), 256).isin(*request.events)
+            original = F.regexp_replace(event_id, COPY, "$1")
+            named |= F.sha2(F.concat(user_id, F.lit(SEPARATOR), original), 256).isin(*request.events)
         matches |= (event_time < F.lit(instant(date.fromisoformat(request.before)))) & named
     return F.coalesce(matches, F.lit(False))
 
@@ -77,30 +81,39 @@ def of_users(user_id: Column, requests: Collection[Request]) -> Column:
     return F.coalesce(F.sha2(user_id, 256).isin(*digests), F.lit(False)) if digests else F.lit(False)
 
 
-def erase(store: Warehouse, since: date) -> None:
-    """Remove the users of all requests from all nights before `since`; then forget their ids.
+def within(text: Column, requests: Collection[Request]) -> Column:
+    """Whether one of the words of a text is a user that a request names."""
+    return F.coalesce(F.exists(F.split(text, WORDS_END), lambda word: of_users(word, requests)), F.lit(False))
+
+
+def erase(store: Warehouse, made: date) -> None:
+    """Remove the users of all requests from every night but the one of sessionize `made` without them; then their ids.
 
     Rows with their id or index go; in `users` their index stays and loses its id, and in `quarantine` a text that holds
-    an id goes. May be killed and run again.
+    an id goes. Runs that were published and replaced are removed whole. May be killed and run again.
     """
     for path, request in requests(store).items():
         if not request.erase:
             continue
+        store.drop_replaced()
         users = pa.array(request.erase, pa.string())
+        nights = [published for published in store.published() if published != ("sessionize", made)]
+        indexes = _indexes(store, [night for job, night in nights if job == "sessionize"], users)
         rewritten: dict[int, Path] = {}  # by inode: nights share files
-        for job, night in store.published():
-            if night < since:
-                without = partial(_without, users=users, indexes=_indexes(store, night, users), rewritten=rewritten)
-                store.amend(job, night, without)
+        # The indexes come from sessionize's tables, which are the last to lose them: so this can be killed.
+        for job, night in sorted(nights, key=lambda published: published[0] == "sessionize"):
+            store.amend(job, night, partial(_without, users=users, indexes=indexes, rewritten=rewritten))
         _write(path, replace(request, erase=[]))
 
 
-def _indexes(store: Warehouse, night: date, users: pa.Array) -> pa.Array:
-    """The indexes that a night's tables have for users."""
-    known = store.last_night("sessionize", night, inclusive=True)
-    tables = [] if known is None else [pq.read_table(file.path) for file in store.files("users", known)]
-    found = [table.filter(pc.is_in(table["user_id"], users))["user_index"] for table in tables]
-    return pa.array([index for part in found for index in part.to_pylist()], pa.int32())
+def _indexes(store: Warehouse, nights: Iterable[date], users: pa.Array) -> pa.Array:
+    """The indexes that the tables of nights have for users."""
+    found: set[int] = set()
+    for night in nights:
+        for file in store.files("users", night):
+            table = pq.read_table(file.path)
+            found.update(table.filter(pc.is_in(table["user_id"], users))["user_index"].to_pylist())
+    return pa.array(sorted(found), pa.int32())
 
 
 def _without(

@@ -64,7 +64,7 @@ EVENTS: Final = _schema(
 )
 
 # One row is one event of a user as it enters the walk over the users' histories (halflife.histories), in the order
-# (bucket, user_index, event_time, event id, role).
+# (user_index, event_time, event id, role). A nullable column that is null in all rows may be left out.
 HISTORY: Final = _schema(
     ("bucket", T.IntegerType()),  # of users_per_file users: what one file of sequences holds
     ("user_index", T.IntegerType()),
@@ -86,7 +86,6 @@ HISTORY: Final = _schema(
     ("context", T.MapType(T.StringType(), T.StringType()), True),
     ("file_index", T.IntegerType()),  # place of (source, file) in a list ordered by arrival
     # Of context rows alone, what was published of them:
-    ("session_id", T.StringType(), True),
     ("session_start", T.TimestampType(), True),
     ("session_position", T.IntegerType(), True),
     ("revisit_count", T.IntegerType(), True),

@@ -231,6 +231,14 @@ class Warehouse:
         """Every published night of every job."""
         return [(job, night) for job in TABLES for night in self.nights(job)]
 
+    def drop_replaced(self) -> None:
+        """Remove the runs that were published once and that no night points to any more."""
+        with self._lock():
+            current = {self._night(job, night).resolve() for job, night in self.published()}
+            for run in self.root.glob("_runs/*"):
+                if run.resolve() not in current:
+                    shutil.rmtree(run)
+
     def amend(self, job: str, as_of: date, rewrite: Callable[[str, Path, Path], bool]) -> None:
         """Replace files of a published night: privacy alone is a reason to.
 

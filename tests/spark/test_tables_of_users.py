@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 
+import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -21,7 +22,11 @@ def test_new_ids_go_behind_the_old_ones_by_the_day_that_brought_them(spark: Spar
     assert {row["id"]: row["n"] for row in numbered.collect()} == {"z": 7, "b": 8, "c": 9, "a": 10}
 
 
-def test_numbers_do_not_depend_on_partitions(spark: SparkSession) -> None:
+@pytest.mark.parametrize("ids_per_range", [100, 10_000])
+def test_numbers_do_not_depend_on_partitions(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, ids_per_range: int
+) -> None:
+    monkeypatch.setattr(indexes, "IDS_PER_RANGE", ids_per_range)
     ids = spark.range(1_000).select(F.col("id").cast("string").alias("id"), F.lit(None).cast("date").alias("first_day"))
     numbers = [
         {row["id"]: row["n"] for row in indexes.number(ids.repartition(parts), "id", "n", start=0).collect()}

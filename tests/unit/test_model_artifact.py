@@ -91,8 +91,16 @@ def test_jumps_are_positive_and_in_proportion_to_strength(tmp_path: Path) -> Non
     assert jumps.shape == (4, 3)
     assert (jumps > 0).all()
     np.testing.assert_allclose(model.jumps({**EVENTS, "strength": EVENTS["strength"] * 3}), jumps * 3)
-    alone = model.jumps({name: column[2:3] for name, column in EVENTS.items()})
-    np.testing.assert_allclose(alone[0], jumps[2], rtol=1e-5)
+
+
+def test_a_jump_is_the_same_to_the_last_bit_whoever_else_is_in_its_batch(tmp_path: Path) -> None:
+    publish(tmp_path / "model")
+    model = artifact.load(tmp_path / "model")
+    many = {name: np.tile(column, 700) for name, column in EVENTS.items()}
+    jumps = model.jumps(many)
+    for begin, end in ((0, 1), (2, 3), (1, 1_030), (17, 2_800)):
+        part = model.jumps({name: column[begin:end] for name, column in many.items()})
+        assert (part == jumps[begin:end]).all()
 
 
 def test_an_event_type_that_the_model_does_not_know_is_refused(tmp_path: Path) -> None:

@@ -116,3 +116,53 @@ def test_the_digest_of_a_run_is_that_of_its_files(store: Warehouse) -> None:
     second = store.publish(staged(store, "b", 1), {}, {})
     third = store.publish(staged(store, "c", 2), {}, {})
     assert digests(first) == digests(second) != digests(third)
+
+
+def test_a_kept_file_is_not_written_again_and_both_nights_have_it(store: Warehouse) -> None:
+    store.publish(staged(store, "a", 1), {}, {})
+    (old,) = store.files("metrics", NIGHT)
+    run = begun(store, "b", date(2026, 1, 3))
+    run.keep("metrics", [old])
+    pq.write_table(pa.table({"value": [2]}), run.path("metrics") / "part-1.parquet")
+    manifest = store.publish(run, {}, {})
+    kept, new = store.files("metrics", date(2026, 1, 3))
+    assert kept.path.samefile(old.path)
+    assert manifest["tables"]["metrics"]["files"][0] == old.described
+    assert store.changed_files("metrics", since=NIGHT, until=date(2026, 1, 3)) == ([new], [])
+    assert store.changed_files("metrics", since=date(2026, 1, 3), until=NIGHT)[1] == [new]
+
+
+def test_where_there_are_no_hard_links_a_kept_file_is_copied(store: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.publish(staged(store, "a", 1), {}, {})
+    run = begun(store, "b", date(2026, 1, 3))
+    monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError("none here")))
+    run.keep("metrics", store.files("metrics", NIGHT))
+    store.publish(run, {}, {})
+    (kept,) = store.files("metrics", date(2026, 1, 3))
+    assert pq.read_table(kept.path)["value"].to_pylist() == [1]
+
+
+def test_an_amended_night_is_still_known_by_the_digest_that_it_was_published_with(store: Warehouse) -> None:
+    before = store.publish(staged(store, "a", 1), {}, {})
+
+    def rewrite(table: str, file: Path, fresh: Path) -> bool:
+        pq.write_table(pq.read_table(file).slice(1), fresh)
+        return True
+
+    store.amend("evaluate", NIGHT, rewrite)
+    after = store.manifest("evaluate", NIGHT)
+    assert after is not None
+    assert visible(store) == []
+    assert after["tables"]["metrics"]["rows"] == 0
+    assert digests(after) == digests(before)
+    assert after["tables"]["metrics"]["files"][0]["sha256"] != before["tables"]["metrics"]["files"][0]["sha256"]
+    assert store.begin("evaluate", NIGHT, {"inputs": "a"}) is None
+
+
+def test_only_runs_that_a_night_points_to_survive_the_removal_of_replaced_ones(store: Warehouse) -> None:
+    for inputs in "ab":
+        store.publish(staged(store, inputs, 7), {}, {})
+    assert len(list((store.root / "_runs").iterdir())) == 2
+    store.drop_replaced()
+    assert len(list((store.root / "_runs").iterdir())) == 1
+    assert visible(store) == [7]

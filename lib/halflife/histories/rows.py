@@ -24,6 +24,19 @@ CHUNK_BYTES = 1 << 29  # an Arrow column of text holds less than 2^31
 # walk's next chunk, and speaks for the rows that were left behind.
 TONIGHT, PUBLISHED, CONTEXT, CARRIED = 0, 1, 2, 3
 
+# Columns that may be left out where they are null.
+NULLABLE = {
+    "event_id": pa.string(),
+    "given_session_id": pa.string(),
+    "dwell_seconds": pa.float64(),
+    "rating": pa.float64(),
+    "quantity": pa.float64(),
+    "context": pa.map_(pa.string(), pa.string()),
+    "session_start": pa.timestamp("us", "UTC"),
+    "session_position": pa.int32(),
+    "revisit_count": pa.int32(),
+}
+
 # What no step computes with: these go from the input to the output as they are.
 PASSED_ON = (
     "user_id",
@@ -99,6 +112,9 @@ def next_chunk(batches: Iterator[pa.RecordBatch], at_least: int) -> list[pa.Reco
 def from_batches(batches: Sequence[pa.RecordBatch]) -> Rows:
     """The rows of record batches that have the columns of `schemas.HISTORY`."""
     table = pa.Table.from_batches(batches).combine_chunks()
+    for name, kind in NULLABLE.items():
+        if name not in table.column_names:
+            table = table.append_column(name, pa.chunked_array([pa.nulls(len(table), kind)]))
     role = _numbers(table["role"])
     nothing = np.zeros(len(role), dtype=np.int64)
     return Rows(

@@ -29,6 +29,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 WEIGHTS: Final = "weights.npz"
 ITEMS: Final = "items.parquet"
+JUMP_ROWS: Final = 1_024  # of one product of the jump's network
 ENCODE_ROWS: Final = 256
 # Keeps exp finite whatever a damaged night may hold.
 LARGEST_LOG_RATE: Final = 10.0
@@ -83,10 +84,25 @@ class Model:
         )
         w = self._weights
         inputs = np.concatenate([features, types, w["items/jump_inputs"][rows]], axis=1)
-        hidden = np.tanh(inputs @ w["jump/hidden_kernel"] + w["jump/hidden_bias"])
-        rates = hidden @ w["jump/kernel"] + w["jump/bias"] + w["items/log_amplitude"][rows][:, None]
+        rates = self._log_rates(inputs) + w["items/log_amplitude"][rows][:, None]
         jumps: NDArray[np.float64] = strength * np.exp(np.minimum(rates, LARGEST_LOG_RATE).astype(np.float64))
         return jumps
+
+    def _log_rates(self, inputs: Matrix) -> Matrix:
+        """The jump's network, (n, inputs) to (n, K): in blocks of one shape, filled up with zeros.
+
+        A matrix product rounds a row by how many rows there are; an event's jump must not depend on the others of its
+        batch, or N nights would not give the bits of one rebuild.
+        """
+        w, count = self._weights, len(inputs)
+        rates = np.empty((count, len(self.half_lives_days)), dtype=np.float32)
+        block = np.zeros((JUMP_ROWS, inputs.shape[1]), dtype=np.float32)
+        for begin in range(0, count, JUMP_ROWS):
+            part = inputs[begin : begin + JUMP_ROWS]
+            block[: len(part)] = part
+            hidden = np.tanh(block @ w["jump/hidden_kernel"] + w["jump/hidden_bias"])
+            rates[begin : begin + len(part)] = (hidden @ w["jump/kernel"] + w["jump/bias"])[: len(part)]
+        return rates
 
     def encode(self, sequences: Arrays, rows_per_call: int = ENCODE_ROWS) -> Matrix:
         """Read-outs of users from their `sequences`, (B, L) columns and length (B,): (B, K, d).

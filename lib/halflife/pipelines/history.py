@@ -17,6 +17,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from halflife import audit, forgetting
 from halflife.command import Job
+from halflife.config import SourceConfig
 from halflife.forgetting import Request
 from halflife.histories import walk
 from halflife.nights import instant
@@ -84,13 +85,19 @@ class Walked:
     duplicates: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
+def remaining(job: Job, before: date, requests: Sequence[Request]) -> DataFrame:
+    """The published events of a night without those that are still to be forgotten."""
+    events = job.warehouse.read(job.spark, "events", before)
+    pending = [request for request in requests if request.erase]
+    return events.where(~forgetting.asked(F.col("user_id"), F.col("event_id"), F.col("event_time"), pending))
+
+
 def stage(job: Job, night: Run, span: Window, intake: Intake, requests: Sequence[Request]) -> Walked:
     """Write events, sessions and sequences: what the window changes is walked again, what it does not is kept."""
     published = job.warehouse.read_files(job.spark, "events", span.again)
     again = sum(file.described["rows"] for file in span.again)
-    if pending := [request for request in requests if request.erase]:
-        asked = forgetting.asked(F.col("user_id"), F.col("event_id"), F.col("event_time"), pending)
-        published = published.where(~asked).cache()
+    if span.before is not None and any(request.erase for request in requests):
+        published = remaining(job, span.before, requests).cache()
         again = published.count()
     walked = _walk(job, night, span, intake, published, again)
     audit.same_count("events", walked.rows.get("events", 0), again + sum(walked.accepted.values()))
@@ -189,11 +196,22 @@ def _history(
         keyed = duplicates.event_keys(duplicates.published(published, config.sources), config.sources)
         made = strength.with_strength(keyed, config.event_types, config.strength, config.sources)
         rows = rows.unionByName(window.of_published(made, numbered, bucket))
-    if span.before is None or span.start is None:
+    if span.before is None:
+        return rows.drop(*window.PUBLISHED_COLUMNS, *_unmapped(config.sources.values()))
+    if span.start is None:
         return rows
     sequences, users = job.warehouse.read(spark, "sequences", span.before), rows.select("user_index")
     last = window.last_of_users(published, sequences, users, bucket)
     return rows.cache().unionByName(_context(job, span, span.start, rows, last, bucket))
+
+
+def _unmapped(sources: Iterable[SourceConfig]) -> set[str]:
+    """Columns of an event that no source has: on the first night they are null, and need not be carried about."""
+    parts = {"event_id": "event_id", "session_id": "given_session_id"}
+    parts |= {name: name for name in ("dwell_seconds", "rating", "quantity")}
+    mapped = {part for source in sources for part in source.columns.mapped}
+    absent = {column for part, column in parts.items() if part not in mapped}
+    return absent if any(source.columns.context for source in sources) else absent | {"context"}
 
 
 def _context(job: Job, span: Window, start: date, rows: DataFrame, last: DataFrame, bucket: Column) -> DataFrame:

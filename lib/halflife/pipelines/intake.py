@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import reduce
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from halflife import audit, forgetting, schemas, sources
@@ -82,9 +82,13 @@ def _judge(
     ]
     if not judged:
         judged = [job.spark.createDataFrame([], schemas.RAW).withColumn("reason", F.lit(None).cast("string"))]
-    flagged = bots.flag(reduce(DataFrame.unionByName, judged), config.sessionize)
+    # Forgotten users first: nothing that is counted or averaged may still know them.
+    known = _without_forgotten(reduce(DataFrame.unionByName, judged), requests, F.lit(None))
+    flagged = bots.flag(known, config.sessionize)
     filled = missing.fill(flagged, config.sessionize, config.sources, config.event_types)
-    keyed = _without_forgotten(duplicates.event_keys(filled, config.sources), requests)
+    derived = F.concat(F.lit("~"), F.lpad(F.lower(F.hex("event_key")), 16, "0"))  # as `events` has it
+    event_id = F.coalesce("event_id", derived)
+    keyed = _without_forgotten(duplicates.event_keys(filled, config.sources), requests, event_id)
     late = timedelta(days=config.sessionize.late_days)
     settled = None if before is None else instant(before) - late
     # What may repeat a record of tonight lies as far before it as that may lie before its night.
@@ -94,15 +98,17 @@ def _judge(
     return aged.drop(*cleaning.READ_ONLY)
 
 
-def _without_forgotten(judged: DataFrame, requests: Sequence[Request]) -> DataFrame:
+def _without_forgotten(judged: DataFrame, requests: Sequence[Request], event_id: Column) -> DataFrame:
     """Reject the records that were asked to be forgotten, and keep the text of no rejected one of their users."""
     if not requests:
         return judged
-    derived = F.concat(F.lit("~"), F.lpad(F.lower(F.hex("event_key")), 16, "0"))  # as `events` has it
-    event_id = F.coalesce("event_id", derived)
     asked = forgetting.asked(F.col("user_id"), event_id, F.col("event_time"), requests)
     reason = F.when(F.col("reason").isNull() & asked, "forgotten").otherwise(F.col("reason"))
-    raw = F.when(~(asked | forgetting.of_users(F.col("user_id"), requests)), F.col("raw"))
+    # Of a line that could not be taken apart, the user may be anywhere in it.
+    named = F.when(F.col("fault").isNotNull(), forgetting.within(F.col("raw"), requests)).otherwise(
+        forgetting.of_users(F.col("user_id"), requests)
+    )
+    raw = F.when(~(asked | named), F.col("raw"))
     return judged.withColumns({"reason": reason, "raw": raw})
 
 
@@ -122,7 +128,7 @@ def stage_quarantine(job: Job, night: Run, brought: Intake) -> Counts:
 
     Raises AuditError where it is more than the config bears.
     """
-    night.write("quarantine", cleaning.quarantined(brought.judged), sort=["source", "source_file"])
+    night.write("quarantine", cleaning.quarantined(brought.judged), sort=["source", "source_file", "reason", "raw"])
     counted = night.read(job.spark, "quarantine").groupBy("source", "source_file", "reason").count().collect()
     reasons: Counter[str] = Counter()
     files: Counter[tuple[str, str]] = Counter()
@@ -143,10 +149,11 @@ def stage_intake(
 
     Raises AuditError where it does.
     """
-    counted = (
-        brought.judged.where(F.col("reason").isNull() & F.col("duplicate")).groupBy("source", "source_file").count()
-    )
-    known = {(row["source"], row["source_file"]): row["count"] for row in counted.collect()}
+    known: Counts = {}
+    if any(not source.dated or source.columns.event_id is not None for source in job.config.sources.values()):
+        repeated = brought.judged.where(F.col("reason").isNull() & F.col("duplicate"))
+        counted = repeated.groupBy("source", "source_file").count().collect()
+        known = {(row["source"], row["source_file"]): row["count"] for row in counted}
     rows = [
         (*file, read, accepted.get(file, 0), rejected.get(file, 0), known.get(file, 0) + duplicates.get(file, 0))
         for file, read in brought.rows_read.items()

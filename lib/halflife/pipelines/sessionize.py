@@ -37,7 +37,7 @@ def run(job: Job) -> None:
         "forgotten": sorted(path.name for path in asked),
     }
     job.publish(inputs, lambda night: _stage(job, night, before, intakes, list(asked.values())))
-    forgetting.erase(store, since=job.as_of)
+    forgetting.erase(store, made=job.as_of)
 
 
 def _later_ones_too(job: Job) -> None:
@@ -103,8 +103,14 @@ def _stage_users(job: Job, night: Run, before: date | None, seen: DataFrame, req
         seen = indexes.with_catalogue(seen, listed.where(~asked), "user_id")
     old: DataFrame | None
     if before is not None and any(request.erase for request in requests):
+        # The index stays. It loses its id unless the user has events that are to be kept.
         old = job.warehouse.read(job.spark, "users", before)
-        old = old.withColumn("user_id", F.when(~asked, F.col("user_id")))  # the index stays, without its id
+        left = (
+            history.remaining(job, before, requests).where(asked).select("user_id").unionByName(seen.select("user_id"))
+        )
+        staying = left.distinct().withColumn("stays", F.lit(True))
+        named = old.join(staying, on="user_id", how="left")
+        old = named.withColumn("user_id", F.when(~asked | F.col("stays"), F.col("user_id"))).drop("stays")
         night.write("users", old, sort=["user_index"])
     else:
         old = _keep(job, night, before, "users")

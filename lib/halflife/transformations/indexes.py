@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, Window
+import math
+
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+
+IDS_PER_RANGE = 250_000
+ROW_BITS = 33  # of what Spark's monotonically_increasing_id counts within a partition
 
 
 def first_seen(records: DataFrame, id_column: str) -> DataFrame:
@@ -26,14 +31,20 @@ def number(ids: DataFrame, id_column: str, index_column: str, start: int) -> Dat
     partitions: the ids are sorted by range, and each range starts where those before it end, so no task sees more than
     its range.
     """
-    # Cached, so that both passes see the same ranges.
-    ranged = ids.repartitionByRange("first_day", id_column).withColumn("range", F.spark_partition_id()).cache()
-    sizes = {row["range"]: row["count"] for row in ranged.groupBy("range").count().collect()}
-    starts: list[int] = []
-    for place in range(max(sizes, default=-1) + 1):
-        starts.append(start)
-        start += sizes.get(place, 0)
-    offsets = F.array(*map(F.lit, starts)) if starts else F.array(F.lit(start))
-    in_range = F.row_number().over(Window.partitionBy("range").orderBy("first_day", id_column)) - 1
-    numbered = ranged.withColumn(index_column, (F.get(offsets, F.col("range")) + in_range).cast("int"))
-    return numbered.drop("range", "first_day")
+    ids = ids.cache()
+    ranges = math.ceil(ids.count() / IDS_PER_RANGE)
+    # One range needs no sample of the ids to find its bounds.
+    ranged = ids.repartitionByRange(ranges, "first_day", id_column) if ranges > 1 else ids.repartition(1)
+    # Spark numbers the rows of each partition from 0 and puts the partition's number above them. Cached, so that both
+    # passes see the same.
+    rows = (
+        ranged.sortWithinPartitions("first_day", id_column).withColumn("row", F.monotonically_increasing_id()).cache()
+    )
+    place, number_of_range = F.col("row").bitwiseAND(2**ROW_BITS - 1), F.shiftright("row", ROW_BITS)
+    starts = [start]
+    if ranges > 1:
+        counted = rows.groupBy(number_of_range.alias("range")).count().orderBy("range").collect()
+        sizes = {row["range"]: row["count"] for row in counted}
+        starts += [start := start + sizes.get(before, 0) for before in range(ranges - 1)]
+    index = F.get(F.array(*map(F.lit, starts)), number_of_range.cast("int")) + place
+    return rows.select(index.cast("int").alias(index_column), id_column)
