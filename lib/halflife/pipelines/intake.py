@@ -82,12 +82,11 @@ def _judge(
     ]
     if not judged:
         judged = [job.spark.createDataFrame([], schemas.RAW).withColumn("reason", F.lit(None).cast("string"))]
-    # Forgotten users first: nothing that is counted or averaged may still know them.
-    known = _without_forgotten(reduce(DataFrame.unionByName, judged), requests, F.lit(None))
-    flagged = bots.flag(known, config.sessionize)
+    flagged = bots.flag(reduce(DataFrame.unionByName, judged), config.sessionize)
     filled = missing.fill(flagged, config.sessionize, config.sources, config.event_types)
     derived = F.concat(F.lit("~"), F.lpad(F.lower(F.hex("event_key")), 16, "0"))  # as `events` has it
     event_id = F.coalesce("event_id", derived)
+    # Behind the estimates: a day's means stay what they were, or the events that have them would all be others.
     keyed = _without_forgotten(duplicates.event_keys(filled, config.sources), requests, event_id)
     late = timedelta(days=config.sessionize.late_days)
     settled = None if before is None else instant(before) - late
