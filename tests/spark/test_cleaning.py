@@ -80,7 +80,7 @@ def test_a_bad_field_is_quarantined_with_its_reason_and_its_text(spark: SparkSes
 def test_what_lies_just_within_the_bounds_is_accepted_as_it_came(spark: SparkSession) -> None:
     frame = judge(spark, *(record(**change) for change in RIGHT))
     assert list(zip(reasons(frame), RIGHT, strict=True)) == [(None, change) for change in RIGHT]
-    ids = [(row["user_id"], row["item_id"]) for row in cleaning.records(frame).collect()]
+    ids = [(row["user_id"], row["item_id"]) for row in frame.where("reason IS NULL").collect()]
     assert ids == [(change.get("user_id", "u"), change.get("item_id", "i")) for change in RIGHT]
 
 
@@ -141,7 +141,7 @@ def test_every_row_read_is_accepted_or_quarantined(spark: SparkSession) -> None:
     bad = [record(source_file="b.csv", **change) for changes in WRONG.values() for change in changes]
     frame = judge(spark, *good, *bad)
     read = {row["source_file"]: row["rows_read"] for row in cleaning.rows_read(raw(spark, *good, *bad)).collect()}
-    found = Counter(row["source_file"] for row in cleaning.records(frame).collect())
+    found = Counter(row["source_file"] for row in frame.where("reason IS NULL").collect())
     found.update(row["source_file"] for row in cleaning.quarantined(frame).collect())
     assert read == found == {"a.csv": 2, "b.csv": 1 + len(bad)}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from halflife import audit, forgetting, schemas, sources
@@ -84,10 +84,8 @@ def _judge(
         judged = [job.spark.createDataFrame([], schemas.RAW).withColumn("reason", F.lit(None).cast("string"))]
     flagged = bots.flag(reduce(DataFrame.unionByName, judged), config.sessionize)
     filled = missing.fill(flagged, config.sessionize, config.sources, config.event_types)
-    derived = F.concat(F.lit("~"), F.lpad(F.lower(F.hex("event_key")), 16, "0"))  # as `events` has it
-    event_id = F.coalesce("event_id", derived)
     # Behind the estimates: a day's means stay what they were, or the events that have them would all be others.
-    keyed = _without_forgotten(duplicates.event_keys(filled, config.sources), requests, event_id)
+    keyed = _without_forgotten(duplicates.event_keys(filled, config.sources), requests)
     late = timedelta(days=config.sessionize.late_days)
     settled = None if before is None else instant(before) - late
     # What may repeat a record of tonight lies as far before it as that may lie before its night.
@@ -97,11 +95,11 @@ def _judge(
     return aged.drop(*cleaning.READ_ONLY)
 
 
-def _without_forgotten(judged: DataFrame, requests: Sequence[Request], event_id: Column) -> DataFrame:
+def _without_forgotten(judged: DataFrame, requests: Sequence[Request]) -> DataFrame:
     """Reject the records that were asked to be forgotten, and keep the text of no rejected one of their users."""
     if not requests:
         return judged
-    asked = forgetting.asked(F.col("user_id"), event_id, F.col("event_time"), requests)
+    asked = forgetting.asked(F.col("user_id"), duplicates.event_id(), F.col("event_time"), requests)
     reason = F.when(F.col("reason").isNull() & asked, "forgotten").otherwise(F.col("reason"))
     # Of a line that could not be taken apart, the user may be anywhere in it.
     named = F.when(F.col("fault").isNotNull(), forgetting.within(F.col("raw"), requests)).otherwise(

@@ -40,11 +40,6 @@ def judge(
     return raw.withColumns({"event_type": _event_type(source, types, config), "reason": reason})
 
 
-def records(judged: DataFrame) -> DataFrame:
-    """The accepted records, without the texts that only judging needs."""
-    return judged.where(F.col("reason").isNull()).drop(*READ_ONLY)
-
-
 def quarantined(judged: DataFrame) -> DataFrame:
     """The rejected records, in the columns of `schemas.QUARANTINE`."""
     return judged.where(F.col("reason").isNotNull()).select("source", "source_file", "reason", "raw")

@@ -50,6 +50,11 @@ def event_keys(records: DataFrame, sources: Mapping[str, SourceConfig]) -> DataF
     )
 
 
+def event_id() -> Column:
+    """The id of a keyed record as `events` has it: the log's own, or else the derived one."""
+    return F.coalesce("event_id", F.concat(F.lit("~"), F.lpad(F.lower(F.hex("event_key")), 16, "0")))
+
+
 def published(events: DataFrame, sources: Mapping[str, SourceConfig]) -> DataFrame:
     """Published events in the columns of a record, as `event_keys` takes them."""
     off = _of_sources(sources, lambda source: source.same_event == "off")

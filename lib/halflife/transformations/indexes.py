@@ -7,14 +7,15 @@ import math
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from halflife.transformations.cleaning import arrival
+
 IDS_PER_RANGE = 250_000
 ROW_BITS = 33  # of what Spark's monotonically_increasing_id counts within a partition
 
 
 def first_seen(records: DataFrame, id_column: str) -> DataFrame:
     """The ids of `records`, each with `first_day`, on which it arrived first, and `first_time` of its events."""
-    arrival = F.coalesce("arrival_day", F.to_date("event_time"))
-    return records.groupBy(id_column).agg(F.min(arrival).alias("first_day"), F.min("event_time").alias("first_time"))
+    return records.groupBy(id_column).agg(F.min(arrival()).alias("first_day"), F.min("event_time").alias("first_time"))
 
 
 def with_catalogue(seen: DataFrame, listed: DataFrame, id_column: str) -> DataFrame:
