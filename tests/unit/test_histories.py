@@ -167,6 +167,15 @@ def test_a_published_event_stays_and_its_late_copy_is_the_duplicate() -> None:
     assert ([row["source"] for row in found], duplicates) == (["shop"], [0])
 
 
+def test_copies_of_one_event_in_two_sessions_are_counted_once() -> None:
+    """What is carried of them is a row a session: only the last speaks for all of them."""
+    copies = [replace(event, event_key=0, item_index=0, repeats=1) for event in at(*[0] * 13)]
+    copies[-2] = replace(copies[-2], given_session_id="x")
+    found, _, _ = in_pieces(copies, list(range(1, 13)))
+    assert found == in_pieces(copies, [])[0]
+    assert len({row["event_id"] for row in found}) == 13
+
+
 def test_what_is_known_counts_on_from_the_highest_copy_though_the_tenth_sorts_before_the_second() -> None:
     """Context of eleven copies comes in the order of their ids."""
     context = [

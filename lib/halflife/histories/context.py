@@ -40,7 +40,7 @@ def context_of(derived: Derived) -> Rows:
         session_items=np.where(last_of_session, totals.items[session], 0),
         session_engaged_micros=np.where(last_of_session, totals.engaged_micros[session], 0),
         session_pending=last_of_session & totals.pending[session],
-        copies_published=np.where(last, derived.copies.published, 1),
+        copies_published=np.where(last, derived.copies.published, 0),
         copies_tonight=np.where(last, derived.copies.tonight, 0),
     )
 
