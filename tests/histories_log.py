@@ -45,9 +45,6 @@ class Event:
     given_session_id: str | None = None
     dwell_seconds: float | None = None
     file_index: int = 0
-    session_start: int | None = None
-    session_position: int | None = None
-    revisit_count: int | None = None
 
     @property
     def place(self) -> tuple[Any, ...]:

@@ -75,7 +75,7 @@ HISTORY: Final = _schema(
     ("event_id", T.StringType(), True),  # the log's own
     ("event_key", T.LongType()),  # digest of what makes two records the same event
     ("repeats", T.ByteType()),  # of the same event: 0 are duplicates, 1 are real, 2 are real but read again every night
-    ("role", T.ByteType()),  # 2: context, published before the window; 1: published in the window; 0: new tonight
+    ("role", T.ByteType()),  # 1: published in the window; 0: new tonight
     ("given_session_id", T.StringType(), True),
     ("dwell_seconds", T.DoubleType(), True),
     ("rating", T.DoubleType(), True),
@@ -85,10 +85,6 @@ HISTORY: Final = _schema(
     ("strength", T.DoubleType()),
     ("context", T.MapType(T.StringType(), T.StringType()), True),
     ("file_index", T.IntegerType()),  # place of (source, file) in a list ordered by arrival
-    # Of context rows alone, what was published of them:
-    ("session_start", T.TimestampType(), True),
-    ("session_position", T.IntegerType(), True),
-    ("revisit_count", T.IntegerType(), True),
 )
 
 # One row is one rejected input record, with the reason and its text.

@@ -176,11 +176,7 @@ def test_copies_of_one_event_in_two_sessions_are_counted_once() -> None:
     assert len({row["event_id"] for row in found}) == 13
 
 
-def test_what_is_known_counts_on_from_the_highest_copy_though_the_tenth_sorts_before_the_second() -> None:
-    """Context of eleven copies comes in the order of their ids."""
-    context = [
-        Event(0, START, 0, 0, f"~x-{n}", 1, 2, session_start=START, session_position=n, revisit_count=n)
-        for n in sorted(range(1, 12), key=str)
-    ]
-    found = in_pieces([*context, Event(0, START + SECOND, 5)], [])[0]
-    assert [(row["session_position"], row["revisit_count"]) for row in found] == [(12, 12)]
+def test_what_is_known_counts_on_from_the_highest_though_the_tenth_comes_before_the_second() -> None:
+    known, value = np.array([True] * 11 + [False] * 2), np.array([1, 10, 11, *range(2, 10), 0, 0])
+    first = np.arange(13) == 0
+    assert history.counted_on(first, known, value).tolist() == [*value[:11], 12, 13]

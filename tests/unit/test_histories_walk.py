@@ -22,7 +22,8 @@ from halflife.histories import rows as history
 from halflife.histories import sequences
 from halflife.histories.context import context_of
 from halflife.histories.derive import derive
-from halflife.histories.rows import CONTEXT, PUBLISHED
+from halflife.histories.past import Past
+from halflife.histories.rows import PUBLISHED
 from halflife.histories.walk import LISTING, Settings, bucket_of, walk
 from histories_log import (
     ARRAYS,
@@ -43,7 +44,6 @@ from histories_log import (
 
 LENGTH = 4
 SETTLED_DAYS = ("2024-10-03", "2024-10-04", "2024-10-05", "2024-10-06")
-NO_ITEM = 2**31 - 1
 
 
 def random_log(seed: int, users: int = 7, events: int = 60, given: bool = False) -> list[Event]:
@@ -178,50 +178,18 @@ def log1p(seconds: float | None) -> float:
 
 
 def window(published: list[dict[str, Any]], log: list[Event], tonight: list[Event], start: int) -> list[Event]:
-    """The rows that are walked again for tonight's: those published from `start` on, and what they must know."""
+    """The rows that are walked again for tonight's: those published from `start` on."""
     by_place = {(f"user {event.user_index}", event.micros, event_key(event)): event for event in log}
-    before = [row for row in published if row["event_time"] < start]
     again = [by_place[row["user_id"], row["event_time"], row["event_id"]] for row in published]
-    again = [replace(event, role=PUBLISHED) for event in again if event.micros >= start]
-    active = again + tonight
-    users = {event.user_index for event in active}
-    pairs = {(event.user_index, event.item_index) for event in active}
-    given = {(event.user_index, event.given_session_id) for event in active} - {(user, None) for user in users}
-    reach = start - RULES.gap_micros - RULES.max_session_micros
-    context, last = [], {}
-    for row in before:
-        user, session = row["user_index"], (row["user_index"], row["session_id"])
-        if user in users and (row["event_time"] >= reach or (row["session_given"] and session in given)):
-            context.append(_context(row, row["session_id"] if row["session_given"] else None))
-        last[user, row["item_index"]] = last[user, NO_ITEM] = row
-    for (user, item), row in last.items():
-        if row["event_time"] < reach and ((user, item) in pairs or (user in users and item == NO_ITEM)):
-            context.append(_bare(row, item))
-    return in_order([*context, *active])
+    return [*(replace(event, role=PUBLISHED) for event in again if event.micros >= start), *tonight]
 
 
-def _bare(row: dict[str, Any], item: int) -> Event:
-    """Context that stands for a time and a count alone."""
-    time, count = row["event_time"], 0 if item == NO_ITEM else row["revisit_count"]
-    known = {"session_start": time, "session_position": 0, "revisit_count": count}
-    return Event(row["user_index"], time, 0, item, role=CONTEXT, file_index=-1, **known)
-
-
-def _context(row: dict[str, Any], given: str | None) -> Event:
-    return Event(
-        row["user_index"],
-        row["event_time"],
-        0,
-        row["item_index"],
-        row["event_id"],
-        role=CONTEXT,
-        given_session_id=given,
-        dwell_seconds=row["dwell_seconds"],
-        file_index=-1,
-        session_start=row["session_start"],
-        session_position=row["session_position"],
-        revisit_count=row["revisit_count"],
-    )
+def past(told: Settings, start: int) -> Past:
+    """What lies before `start` of the events that a walk has written."""
+    first_day, reach = np.datetime64(start, "us"), start - RULES.gap_micros - RULES.max_session_micros
+    files = sorted(Path(told.folders["events"]).iterdir())
+    kept = [file for file in files if file.name.startswith("settled") or np.datetime64(file.name[:10]) < first_day]
+    return Past([str(file) for file in kept], frozenset(map(str, kept)), reach)
 
 
 def _by_id(session: dict[str, Any]) -> tuple[int, str]:
@@ -246,10 +214,10 @@ def test_a_night_with_late_events_gives_what_a_walk_over_everything_gives(
     walked(first, one := settings(tmp_path))
     old = {bucket_of(path.name[:12]): [str(path)] for path in Path(one.folders["sequences"]).iterdir()}
     changes = {"restate_from_micros": start, "old_sequences": old, "settled_before_micros": start}
+    changes["past"] = past(one, start)
     told = settings(tmp_path, "tonight", chunk_rows=chunk_rows, **changes)
     published, old_sessions, old_last = rows_of(one)
-    rows = window(published, first, tonight, start)
-    listing = walked(rows, told, batch=5 if chunk_rows == 1 else 1_000)
+    listing = walked(window(published, first, tonight, start), told, batch=5 if chunk_rows == 1 else 1_000)
     walked(log, whole := settings(tmp_path, "whole"))
     events, summed, last = rows_of(told)
     all_events, all_sessions, all_last = rows_of(whole)

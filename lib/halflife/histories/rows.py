@@ -20,8 +20,8 @@ Integers = npt.NDArray[np.integer[Any]]  # of any width
 MICROS = 1_000_000  # of a second
 CHUNK_BYTES = 1 << 29  # an Arrow column of text holds less than 2^31
 
-# Roles of a row. A carried row is context too, but of this very walk: it precedes the rest of its user's rows in the
-# walk's next chunk, and speaks for the rows that were left behind.
+# Roles of a row. Context was published before the window (halflife.histories.past). A carried row is context too, but
+# of this very walk: it precedes the rest of its user's rows in the next chunk, and speaks for those left behind.
 TONIGHT, PUBLISHED, CONTEXT, CARRIED = 0, 1, 2, 3
 
 # Columns that may be left out where they are null.
@@ -32,9 +32,6 @@ NULLABLE = {
     "rating": pa.float64(),
     "quantity": pa.float64(),
     "context": pa.map_(pa.string(), pa.string()),
-    "session_start": pa.timestamp("us", "UTC"),
-    "session_position": pa.int32(),
-    "revisit_count": pa.int32(),
 }
 
 # What no step computes with: these go from the input to the output as they are.
@@ -129,9 +126,9 @@ def from_batches(batches: Sequence[pa.RecordBatch]) -> Rows:
         role=role,
         strength=_numbers(table["strength"]),
         dwell_micros=_whole_micros(table["dwell_seconds"]),
-        session_start=_micros(table["session_start"]),
-        session_position=_numbers(table["session_position"]),
-        revisit_count=_numbers(table["revisit_count"]),
+        session_start=nothing,
+        session_position=nothing.astype(np.int32),
+        revisit_count=nothing.astype(np.int32),
         session_items=nothing,
         session_engaged_micros=nothing,
         session_pending=nothing.astype(np.bool_),
@@ -146,6 +143,12 @@ def concat(first: Rows, then: Rows) -> Rows:
     names = [field.name for field in fields(Rows) if field.name != "passed_on"]
     numbers = {name: np.concatenate([getattr(first, name), getattr(then, name)]) for name in names}
     return replace(first, **numbers, passed_on=pa.concat_tables([first.passed_on, then.passed_on]).combine_chunks())
+
+
+def behind(context: Rows, rows: Rows) -> Rows:
+    """The rows of both, each user's context first; both are sorted by user."""
+    both = concat(context, rows)
+    return both.take(np.argsort(both.user_index, kind="stable"))
 
 
 def changes(values: npt.NDArray[np.generic]) -> Bools:

@@ -17,6 +17,7 @@ from halflife.histories import sequences, sessions, tables
 from halflife.histories.context import context_of, open_sessions
 from halflife.histories.derive import Derived, derive
 from halflife.histories.files import Files
+from halflife.histories.past import Past, context
 from halflife.histories.rows import TONIGHT, Bools, Integers, Ints, Rows, changes
 from halflife.histories.sequences import Histories
 from halflife.histories.sessions import Rules
@@ -53,6 +54,7 @@ class Settings:
     files: Sequence[tuple[str, str]]  # (source, source file) by file_index
     restate_from_micros: int | None = None  # stored sequences of users with rows hold up to here; None: not at all
     old_sequences: Mapping[int, Sequence[str]] = field(default_factory=dict)  # files of a bucket
+    past: Past = field(default_factory=Past)
     chunk_rows: int = 262_144
 
     @property
@@ -65,21 +67,29 @@ def walk(batches: Iterable[pa.RecordBatch], settings: Settings) -> Iterator[pa.R
 
     `batches` hold rows of `schemas.HISTORY` in their order, each bucket whole. Rows are taken up in chunks, so that
     memory does not grow with the events of a user: of the earlier rows of a chunk's first user there is
-    `context.context_of`. Where that is large, so is the chunk: in all, no row is gone through more than twice.
+    `context.context_of`, of the events published before the window `past.context`. Where the former is large, so is
+    the chunk: in all, no row is gone through more than twice.
     """
     source = iter(batches)
     with Files(settings.folders) as files:
         output = _Output(settings, files)
         carried: Rows | None = None
         while chunk := history.next_chunk(source, max(settings.chunk_rows, 0 if carried is None else len(carried))):
-            rows = history.from_batches(chunk)
-            derived = derive(rows if carried is None else history.concat(carried, rows), settings.rules)
+            derived = derive(_behind(carried, history.from_batches(chunk), settings.past), settings.rules)
             output.write(derived, ~open_sessions(derived))
             carried = context_of(derived)
         if carried is not None:
             rest = derive(carried, settings.rules)
             output.write(rest, np.ones(len(rest.sessions), dtype=np.bool_))
         yield output.finish()
+
+
+def _behind(carried: Rows | None, rows: Rows, past: Past) -> Rows:
+    """A chunk's rows behind what they must know of earlier ones."""
+    published = context(past, rows, None if carried is None else int(carried.user_index[-1]))
+    if published is not None:
+        rows = history.behind(published, rows)
+    return rows if carried is None else history.concat(carried, rows)
 
 
 class _Output:

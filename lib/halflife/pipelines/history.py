@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
-from functools import reduce
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -20,6 +19,7 @@ from halflife.command import Job
 from halflife.config import SourceConfig
 from halflife.forgetting import Request
 from halflife.histories import walk
+from halflife.histories.past import Past
 from halflife.nights import instant
 from halflife.pipelines.intake import Intake
 from halflife.transformations import duplicates, strength, window
@@ -167,23 +167,24 @@ def _settings(job: Job, night: Run, span: Window, files: list[tuple[str, str]]) 
         max_session_seconds=config.max_session_seconds,
         sequence_length=config.sequence_length,
         folders={table: str(night.path(table)) for table in ("events", "sessions", "sequences")},
-        settled_before_micros=_micros(span.settled_before),
+        settled_before_micros=_micros(instant(span.settled_before)),
         items=str(items),
         event_types=list(job.config.event_types),
         files=files,
-        restate_from_micros=None if span.start is None else _micros(span.start),
+        restate_from_micros=None if span.start is None else _micros(instant(span.start)),
         old_sequences=old,
+        past=_past(job, span),
     )
 
 
-def _micros(day: date) -> int:
-    return int(instant(day).timestamp()) * 1_000_000
+def _micros(time: datetime) -> int:
+    return round(time.timestamp() * 1_000_000)
 
 
 def _history(
     job: Job, night: Run, span: Window, intake: Intake, files: list[tuple[str, str]], published: DataFrame | None
 ) -> DataFrame:
-    """All rows that are walked: tonight's, those published in the window, and what they must know of the past."""
+    """All rows that are walked: tonight's, and those published in the window."""
     spark, config = job.spark, job.config
     users, items = (night.read(spark, table) for table in ("users", "items"))
     numbered = spark.createDataFrame(
@@ -196,13 +197,8 @@ def _history(
         keyed = duplicates.event_keys(duplicates.published(published, config.sources), config.sources)
         made = strength.with_strength(keyed, config.event_types, config.strength, config.sources)
         rows = rows.unionByName(window.of_published(made, numbered, bucket))
-    if span.before is None:
-        return rows.drop(*window.PUBLISHED_COLUMNS, *_unmapped(config.sources.values()))
-    if span.start is None:
-        return rows
-    sequences, users = job.warehouse.read(spark, "sequences", span.before), rows.select("user_index")
-    last = window.last_of_users(published, sequences, users, bucket)
-    return rows.cache().unionByName(_context(job, span, span.start, rows, last, bucket))
+    # Published events may have what no source of tonight has.
+    return rows.drop(*_unmapped(config.sources.values())) if span.before is None else rows
 
 
 def _unmapped(sources: Iterable[SourceConfig]) -> set[str]:
@@ -214,22 +210,14 @@ def _unmapped(sources: Iterable[SourceConfig]) -> set[str]:
     return absent if any(source.columns.context for source in sources) else absent | {"context"}
 
 
-def _context(job: Job, span: Window, start: date, rows: DataFrame, last: DataFrame, bucket: Column) -> DataFrame:
-    """What the rows of the window must know of the events before it; `last` are the last ones of their users."""
-    store, spark, config = job.warehouse, job.spark, job.config.sessionize
-    reach = instant(start) - timedelta(seconds=config.max_session_seconds + config.gap_seconds)
-    near = [file for file in span.kept if _reaches(file, reach.date(), span.settled_before)]
-    recent = store.read_files(spark, "events", near).where(F.col("event_time") >= F.lit(reach))
-    older = store.read_files(spark, "events", span.kept).where(F.col("event_time") < F.lit(reach))
-    users, pairs = (rows.select(*key) for key in (["user_index"], ["user_index", "item_index"]))
-    context = [
-        window.recent(recent, users, bucket),
-        window.last_of_pairs(older, pairs, bucket),
-        last.where(F.col("event_time") < F.lit(reach)),
-    ]
-    if any(source.columns.session_id is not None for source in job.config.sources.values()):
-        context.append(window.given_sessions(older, rows, bucket))
-    return reduce(DataFrame.unionByName, context)
+def _past(job: Job, span: Window) -> Past:
+    """Where the walk finds what the rows of the window must know of the events before it."""
+    if span.start is None:
+        return Past()
+    config = job.config.sessionize
+    reach = instant(span.start) - timedelta(seconds=config.max_session_seconds + config.gap_seconds)
+    near = frozenset(str(file.path) for file in span.kept if _reaches(file, reach.date(), span.settled_before))
+    return Past([str(file.path) for file in span.kept], near, _micros(reach))
 
 
 def _keep_sessions(job: Job, night: Run, before: date, start: date, settled_before: date) -> None:
