@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -51,6 +51,7 @@ class Measured:
     cpu_seconds: float  # of the process and its children
     peak_bytes: int  # of the process and its children, shared pages counted once
     stages: Mapping[str, float] = field(default_factory=dict)  # seconds, as far as the step tells them
+    later: Sequence[float] = ()  # seconds of the same again in the same process
 
 
 def python(script: str, *arguments: object) -> Measured:
@@ -67,8 +68,8 @@ def spark_submit(script: str, *arguments: object, events: int) -> Measured:
     return _measured(script, command, arguments)
 
 
-def sessionize(log: Path, warehouse: Path, as_of: date, events: int) -> Measured:
-    """One night of our job over a log."""
+def sessionize(log: Path, warehouse: Path, events: int, *nights: date) -> Measured:
+    """Nights of our job over a log, one after the other in one process; the first has so many events."""
     columns = {"user": "user_id", "item": "item_id", "time": "event_time"}
     columns |= {"event_type": "event_type", "dwell_seconds": "dwell_seconds"}
     config = {
@@ -79,7 +80,7 @@ def sessionize(log: Path, warehouse: Path, as_of: date, events: int) -> Measured
     }
     path = warehouse.with_suffix(".yaml")
     path.write_text(json.dumps(config, indent=1), encoding="utf-8")  # which is YAML as well
-    return spark_submit("bench_job.py", path, as_of, events=events)
+    return spark_submit("bench_job.py", path, *nights, events=events)
 
 
 def fresh_folder(folder: Path) -> Path:
@@ -121,7 +122,8 @@ def _measured(script: str, command: list[str], arguments: tuple[object, ...]) ->
     if step.returncode:
         sys.exit(f"{script} {' '.join(map(str, arguments))}: exit code {step.returncode}, log: {log}")
     told = json.loads(printed[-1])
-    return Measured(told["seconds"], process_seconds, _cpu_seconds() - cpu, peak_bytes, told.get("stages", {}))
+    stages, later = told.get("stages", {}), told.get("later", ())
+    return Measured(told["seconds"], process_seconds, _cpu_seconds() - cpu, peak_bytes, stages, later)
 
 
 def _watch(step: subprocess.Popen[str]) -> int:

@@ -47,7 +47,7 @@ def race(events: int, contestants: list[str]) -> tuple[dict[str, Measured], str 
         outputs[name] = work / name
         if name == "ours":
             as_of = log.last_day + timedelta(days=1)
-            costs[name] = sessionize(files, work / "warehouse", as_of, events)
+            costs[name] = sessionize(files, work / "warehouse", events, as_of)
             outputs[name] = work / "warehouse" / "sequences" / f"as_of={as_of}"
         elif name == "duckdb":
             costs[name] = python("bench_duckdb.py", files, outputs[name])

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
+import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from halflife.errors import AuditError
 
 
-def intake_adds_up(intake: DataFrame) -> dict[str, int]:
-    """Totals of the intake, one row a file; raises AuditError where a file's records are not all accounted for."""
+def intake_adds_up(intake: Path) -> dict[str, int]:
+    """Totals of the intake in a folder, one row a file; raises AuditError where a file's records are not all there."""
     totals = dict.fromkeys(("rows_read", "accepted", "quarantined", "duplicates"), 0)
-    for row in intake.collect():
+    for row in pq.read_table(intake).to_pylist():
         if row["rows_read"] != row["accepted"] + row["quarantined"] + row["duplicates"]:
             raise AuditError(
                 f"{row['source_file']}: {row['rows_read']} rows read, but {row['accepted']} accepted + "

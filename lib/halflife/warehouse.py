@@ -31,9 +31,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
 
 import halflife
 from halflife import schemas
@@ -102,6 +104,15 @@ class Run:
         ordered.write.parquet(str(self.path(table)))
         return self.path(table)
 
+    def write_rows(self, table: str, rows: Sequence[tuple[Any, ...]]) -> Path:
+        """Stage a table of which the driver has all rows, be there none; returns its folder."""
+        schema = to_arrow_schema(schema_of(table))
+        columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+        self.path(table).mkdir()
+        pq.write_table(pa.table(arrays, schema), self.path(table) / f"{uuid.uuid4().hex}.parquet", compression="zstd")
+        return self.path(table)
+
     def keep(self, table: str, files: Iterable[Stored]) -> None:
         """Stage published files as they are, without writing them again."""
         self.path(table).mkdir(exist_ok=True)
@@ -131,6 +142,10 @@ class Run:
         for file in self.path(table).iterdir():
             if file.name not in names:
                 file.unlink()
+
+    def rows(self, table: str) -> int:
+        """How many rows this run has staged of a table."""
+        return sum(int(pq.read_metadata(file).num_rows) for file in self.path(table).glob("*.parquet"))
 
     def read(self, spark: SparkSession, table: str) -> DataFrame:
         """A table as this run has staged it."""

@@ -35,13 +35,35 @@ def test_numbers_do_not_depend_on_partitions(
     assert numbers[0] == numbers[1] == {name: n for n, name in enumerate(sorted(map(str, range(1_000))))}
 
 
-def test_an_id_is_of_the_day_of_its_first_record_unless_the_catalogue_lists_it(spark: SparkSession) -> None:
+def test_an_id_is_of_the_day_of_its_first_accepted_record_unless_the_catalogue_lists_it(spark: SparkSession) -> None:
     day = date(2026, 1, 1)
-    rows = [("a", day + timedelta(days=1), START), ("a", day, START), ("b", None, START), ("c", day, START)]
-    seen = indexes.first_seen(spark.createDataFrame(rows, "id string, arrival_day date, event_time timestamp"), "id")
-    listed = spark.createDataFrame([("c",), ("d",)], "id string")
-    found = {row["id"]: row["first_day"] for row in indexes.with_catalogue(seen, listed, "id").collect()}
-    assert found == {"a": day, "b": day, "c": None, "d": None}
+    rows = [
+        ("a", "x", day + timedelta(days=1), START, None, False),
+        ("a", "x", day, START + timedelta(hours=1), None, False),
+        ("b", "y", None, START, None, False),
+        ("c", "y", day, START, None, False),
+        ("e", "z", day, START, None, True),
+        ("f", "z", day, None, "missing_time", False),
+        (None, "z", day, None, "missing_user", False),
+        (None, "x", day, START, "missing_user", False),
+    ]
+    columns = "user_id string, item_id string, arrival_day date, event_time timestamp, reason string, duplicate boolean"
+    seen = indexes.census(spark.createDataFrame(rows, columns).repartition(3))
+    found = {(row["kind"], row["id"]): (row["first_day"], row["first_time"], row["rows"]) for row in seen.collect()}
+    reasons = {reason: found.pop((indexes.REASON, reason))[2] for reason in ("missing_time", "missing_user")}
+    assert reasons == {"missing_time": 1, "missing_user": 2}
+    first = START.replace(tzinfo=None)
+    assert found == {
+        (indexes.USER, "a"): (day, first, 2),
+        (indexes.USER, "b"): (day, first, 1),
+        (indexes.USER, "c"): (day, first, 1),
+        (indexes.ITEM, "x"): (day, first, 2),
+        (indexes.ITEM, "y"): (day, first, 2),
+    }
+    users = seen.where(F.col("kind") == indexes.USER).select("first_day", F.col("id").alias("user_id"))
+    listed = spark.createDataFrame([("c",), ("d",)], "user_id string")
+    joined = indexes.with_catalogue(users, listed, "user_id")
+    assert {row["user_id"]: row["first_day"] for row in joined.collect()} == {"a": day, "b": day, "c": None, "d": None}
 
 
 def test_sequences_hold_the_last_events_oldest_first_and_zeros_behind(spark: SparkSession) -> None:

@@ -1,7 +1,11 @@
-"""Audits of what the tasks say they have written."""
+"""Audits of what the tasks say they have written, and of the account of the rows read."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import Row
 
@@ -32,3 +36,19 @@ def test_scores_of_every_pair_below_one_pass() -> None:
 def test_other_scores_stop_the_run(rows: int, lowest: float, highest: float, message: str) -> None:
     with pytest.raises(AuditError, match=message):
         audit.scores([written(rows, lowest, highest)], pairs=10)
+
+
+def intake(folder: Path, *rows: tuple[str, int, int, int, int]) -> Path:
+    names = ["source_file", "rows_read", "accepted", "quarantined", "duplicates"]
+    pq.write_table(pa.table(list(zip(*rows, strict=True)), names=names), folder / "part.parquet")
+    return folder
+
+
+def test_an_intake_that_adds_up_gives_its_totals(tmp_path: Path) -> None:
+    found = audit.intake_adds_up(intake(tmp_path, ("a.csv", 6, 1, 2, 3), ("b.csv", 1, 1, 0, 0)))
+    assert found == {"rows_read": 7, "accepted": 2, "quarantined": 2, "duplicates": 3}
+
+
+def test_a_row_that_is_not_accounted_for_stops_the_run_though_another_file_has_one_too_many(tmp_path: Path) -> None:
+    with pytest.raises(AuditError, match=r"a\.csv: 6 rows read, but 1 accepted \+ 2 quarantined \+ 2 duplicates"):
+        audit.intake_adds_up(intake(tmp_path, ("a.csv", 6, 1, 2, 2), ("b.csv", 1, 1, 1, 0)))

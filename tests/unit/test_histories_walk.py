@@ -184,12 +184,17 @@ def window(published: list[dict[str, Any]], log: list[Event], tonight: list[Even
     return [*(replace(event, role=PUBLISHED) for event in again if event.micros >= start), *tonight]
 
 
-def past(told: Settings, start: int) -> Past:
+def past(told: Settings, start: int, given: bool) -> Past:
     """What lies before `start` of the events that a walk has written."""
-    first_day, reach = np.datetime64(start, "us"), start - RULES.gap_micros - RULES.max_session_micros
-    files = sorted(Path(told.folders["events"]).iterdir())
-    kept = [file for file in files if file.name.startswith("settled") or np.datetime64(file.name[:10]) < first_day]
-    return Past([str(file) for file in kept], frozenset(map(str, kept)), reach)
+    reach = start - RULES.gap_micros - RULES.max_session_micros
+    days = {}  # the last day of each file
+    for file in Path(told.folders["events"]).iterdir():
+        settled = file.name.startswith("settled")
+        last = told.settled_before_micros - 1 if settled else int(np.datetime64(file.name[:10], "us").astype(int))
+        days[str(file)] = last // DAY
+    kept = sorted((day, file) for file, day in days.items() if day < start // DAY)
+    near = frozenset(file for day, file in kept if day >= reach // DAY)
+    return Past([file for _, file in kept], near, reach, given)
 
 
 def _by_id(session: dict[str, Any]) -> tuple[int, str]:
@@ -214,7 +219,7 @@ def test_a_night_with_late_events_gives_what_a_walk_over_everything_gives(
     walked(first, one := settings(tmp_path))
     old = {bucket_of(path.name[:12]): [str(path)] for path in Path(one.folders["sequences"]).iterdir()}
     changes = {"restate_from_micros": start, "old_sequences": old, "settled_before_micros": start}
-    changes["past"] = past(one, start)
+    changes["past"] = past(one, start, given)
     told = settings(tmp_path, "tonight", chunk_rows=chunk_rows, **changes)
     published, old_sessions, old_last = rows_of(one)
     listing = walked(window(published, first, tonight, start), told, batch=5 if chunk_rows == 1 else 1_000)
@@ -233,6 +238,21 @@ def test_a_night_with_late_events_gives_what_a_walk_over_everything_gives(
     assert sorted(kept + last, key=lambda row: row["user_index"]) == all_last
     counted = [row for row in listing if row["table"] is None]
     assert sum(row["accepted"] + row["duplicates"] for row in counted) == len(tonight)
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 1_000])
+def test_a_given_session_of_long_ago_goes_on_though_the_users_first_row_has_none(
+    tmp_path: Path, chunk_rows: int
+) -> None:
+    basket = Event(0, START, 1, given_session_id="basket", dwell_seconds=2.0)
+    others = [Event(0, START + 2 * DAY, 2, 3), Event(0, START + 4 * DAY, 3, 2)]
+    walked([basket, others[0]], one := settings(tmp_path))
+    start = START + 3 * DAY
+    told = settings(tmp_path, "tonight", chunk_rows=chunk_rows, past=past(one, start, given=True))
+    walked([others[1], replace(basket, micros=START + 5 * DAY, event_key=4)], told, batch=1)
+    _, summed, _ = rows_of(told)
+    (found,) = [row for row in summed if row["session_id"] == "basket"]
+    assert (found["start_time"], found["events"], found["items"], found["engaged_seconds"]) == (START, 2, 1, 4.0)
 
 
 def test_only_users_with_rows_lose_what_is_walked_again_of_their_stored_sequence(tmp_path: Path) -> None:

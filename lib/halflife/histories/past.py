@@ -29,6 +29,7 @@ class Past:
     files: Sequence[str] = ()
     near: frozenset[str] = frozenset()  # those that may hold events from `reach_micros` on
     reach_micros: int = 0  # of older events the sessions are over, but for those that the log gives
+    given: bool = False  # whether it gives any
 
 
 def context(past: Past, rows: Rows, carried_user: int | None) -> Rows | None:
@@ -76,17 +77,20 @@ class _Wanted:
         return inside
 
     def last_seen(self, user_index: Ints, item_index: Ints) -> Bools:
-        """Which rows, sorted by user and time, may be the last of a user or of one of the pairs."""
+        """Which rows, sorted by user and time, are the last of a user or of one of the pairs."""
         keys = pair_key(user_index, item_index)
         place = np.minimum(np.searchsorted(self.pairs, keys), len(self.pairs) - 1)
-        last = np.append(user_index[1:] != user_index[:-1], True)
-        found: Bools = last | (self.pairs[place] == keys) | (user_index == self.last_user)
-        return found
+        rows = np.flatnonzero(self.pairs[place] == keys)
+        row_of_pair = np.full(len(self.pairs), -1)
+        row_of_pair[place[rows]] = rows  # of several, the last one stays
+        last: Bools = np.append(user_index[1:] != user_index[:-1], True) | (user_index == self.last_user)
+        last[row_of_pair[row_of_pair >= 0]] = True
+        return last
 
 
 def _of_file(past: Past, path: str, wanted: _Wanted) -> Iterator[pa.Table]:
     """What a file holds of what is wanted, row group by row group."""
-    wide = path in past.near or len(wanted.sessions) > 0
+    wide = past.given or path in past.near
     with pq.ParquetFile(path, memory_map=True) as file:
         place = [column.path for column in map(file.schema.column, range(len(file.schema)))].index("user_index")
         for group in range(file.num_row_groups):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import lru_cache
@@ -70,11 +71,13 @@ def walk(batches: Iterable[pa.RecordBatch], settings: Settings) -> Iterator[pa.R
     `context.context_of`, of the events published before the window `past.context`. Where the former is large, so is
     the chunk: in all, no row is gone through more than twice.
     """
-    source = iter(batches)
-    with Files(settings.folders) as files:
+    with Files(settings.folders) as files, ThreadPoolExecutor(1) as ahead:
         output = _Output(settings, files)
-        carried: Rows | None = None
-        while chunk := history.next_chunk(source, max(settings.chunk_rows, 0 if carried is None else len(carried))):
+        source, carried = iter(batches), None
+        coming = ahead.submit(history.next_chunk, source, settings.chunk_rows)
+        while chunk := coming.result():
+            # The JVM makes the next batches while this chunk is gone through: alone, it would wait for each.
+            coming = ahead.submit(history.next_chunk, source, max(settings.chunk_rows, _size(carried)))
             derived = derive(_behind(carried, history.from_batches(chunk), settings.past), settings.rules)
             output.write(derived, ~open_sessions(derived))
             carried = context_of(derived)
@@ -82,6 +85,10 @@ def walk(batches: Iterable[pa.RecordBatch], settings: Settings) -> Iterator[pa.R
             rest = derive(carried, settings.rules)
             output.write(rest, np.ones(len(rest.sessions), dtype=np.bool_))
         yield output.finish()
+
+
+def _size(rows: Rows | None) -> int:
+    return 0 if rows is None else len(rows)
 
 
 def _behind(carried: Rows | None, rows: Rows, past: Past) -> Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -105,7 +105,8 @@ def stage(job: Job, night: Run, span: Window, intake: Intake, requests: Sequence
         store, buckets = job.warehouse, walked.parts.get("sequences", set())
         night.keep("events", span.kept)
         night.keep("sequences", [file for file in store.files("sequences", span.before) if file.part not in buckets])
-        _keep_sessions(job, night, span.before, span.start, span.settled_before)
+        parts = walked.parts.get("sessions", set())
+        _keep_sessions(job, night, span.before, span.start, span.settled_before, parts)
     return walked
 
 
@@ -114,8 +115,7 @@ def _walk(job: Job, night: Run, span: Window, intake: Intake, published: DataFra
     files = _files(intake, published if again else None)
     settings = _settings(job, night, span, files)
     history = _history(job, night, span, intake, files, published if again else None)
-    rows = sum(intake.rows_read.values()) + again
-    ordered = window.in_order(history, max(job.cores, math.ceil(rows / ROWS_PER_TASK)))
+    ordered = window.in_order(history, _tasks(job, night, sum(intake.rows_read.values()) + again))
 
     def walk_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return walk.walk(batches, settings)
@@ -127,6 +127,16 @@ def _walk(job: Job, night: Run, span: Window, intake: Intake, published: DataFra
         # A task that is retried, or run twice by speculation, leaves files that no task has returned.
         night.only(table, {row["file"] for row in listing if row["table"] == table})
     return _summed(listing, files)
+
+
+def _tasks(job: Job, night: Run, rows: int) -> int:
+    """How many tasks share the walk over so many rows.
+
+    On a small night most of the work is to write the sequences of all buckets again: two tasks a core, as buckets are
+    not alike, but not more, as each task writes files of its own.
+    """
+    buckets = math.ceil(night.rows("users") / job.config.sessionize.users_per_file)
+    return max(math.ceil(rows / ROWS_PER_TASK), min(2 * job.cores, buckets))
 
 
 def _summed(listing: list[Row], files: list[tuple[str, str]]) -> Walked:
@@ -217,26 +227,31 @@ def _past(job: Job, span: Window) -> Past:
     config = job.config.sessionize
     reach = instant(span.start) - timedelta(seconds=config.max_session_seconds + config.gap_seconds)
     near = frozenset(str(file.path) for file in span.kept if _reaches(file, reach.date(), span.settled_before))
-    return Past([str(file.path) for file in span.kept], near, _micros(reach))
+    given = any(source.columns.session_id is not None for source in job.config.sources.values())
+    return Past([str(file.path) for file in span.kept], near, _micros(reach), given)
 
 
-def _keep_sessions(job: Job, night: Run, before: date, start: date, settled_before: date) -> None:
+def _keep_sessions(
+    job: Job, night: Run, before: date, start: date, settled_before: date, walked: Collection[str]
+) -> None:
     """Keep the sessions that ended before the window's start, but for those that go on in it.
 
-    A part that holds one which does is written again without it: the walk has written what it is now.
+    The parts that hold one which does are among those `walked`: they are written again without it.
     """
     spark, store = job.spark, job.warehouse
     files = store.files("sessions", before)
-    begin = F.lit(instant(start))
-    part = F.when(F.to_date("start_time") < F.lit(settled_before), walk.SETTLED).otherwise(
-        F.to_date("start_time").cast("string")
-    )
-    resumed = night.read(spark, "sessions").where(F.col("start_time") < begin)
-    reaching = store.read_files(spark, "sessions", files).where(F.col("end_time") >= begin)
-    parts = {row[0] for row in reaching.unionByName(resumed).select(part).distinct().collect()}
-    night.keep("sessions", [file for file in files if file.part not in parts])
-    others = store.read_files(spark, "sessions", [file for file in files if file.part in parts])
-    rest = others.where(F.col("end_time") < begin).join(
-        resumed.select("user_index", "session_id"), on=["user_index", "session_id"], how="left_anti"
-    )
-    night.add_parts("sessions", rest, part)
+    earlier = [file for file in files if _precedes(file, start)]
+    night.keep("sessions", [file for file in earlier if file.part not in walked])
+    touched = [file for file in earlier if file.part in walked]
+    if touched:
+        day = F.to_date("start_time")
+        part = F.when(day < F.lit(settled_before), walk.SETTLED).otherwise(day.cast("string"))
+        resumed = night.read(spark, "sessions").where(F.col("start_time") < F.lit(instant(start)))
+        key = ["user_index", "session_id"]
+        rest = store.read_files(spark, "sessions", touched).join(resumed.select(*key), on=key, how="left_anti")
+        night.add_parts("sessions", rest, part)
+
+
+def _precedes(file: Stored, day: date) -> bool:
+    """Whether all that a file holds is of earlier days."""
+    return file.part == walk.SETTLED or file.part < day.isoformat()

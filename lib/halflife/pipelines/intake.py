@@ -120,20 +120,18 @@ def _published(job: Job, before: date | None, since: datetime | None) -> DataFra
     return duplicates.event_keys(duplicates.published(events, sources), sources)
 
 
-def stage_quarantine(job: Job, night: Run, brought: Intake) -> Counts:
-    """Write what is rejected; returns the rows of each file.
+def stage_quarantine(job: Job, night: Run, brought: Intake, reasons: Counter[str]) -> Counts:
+    """Write what is rejected; returns the rows of each file. `reasons` counts what there is to write.
 
     Raises AuditError where it is more than the config bears.
     """
-    night.write("quarantine", cleaning.quarantined(brought.judged), sort=["source", "source_file", "reason", "raw"])
-    counted = night.read(job.spark, "quarantine").groupBy("source", "source_file", "reason").count().collect()
-    reasons: Counter[str] = Counter()
-    files: Counter[tuple[str, str]] = Counter()
-    for row in counted:
-        reasons[row["reason"]] += row["count"]
-        files[row["source"], row["source_file"]] += row["count"]
     audit.quarantine_within(reasons, sum(brought.rows_read.values()), job.config.sessionize.max_quarantine_share)
-    return files
+    if not reasons:  # another pass over all records would find nothing
+        night.write_rows("quarantine", [])
+        return {}
+    night.write("quarantine", cleaning.quarantined(brought.judged), sort=["source", "source_file", "reason", "raw"])
+    counted = night.read(job.spark, "quarantine").groupBy("source", "source_file").count().collect()
+    return {(row["source"], row["source_file"]): row["count"] for row in counted}
 
 
 def stage_intake(
@@ -155,5 +153,4 @@ def stage_intake(
         (*file, read, accepted.get(file, 0), rejected.get(file, 0), known.get(file, 0) + duplicates.get(file, 0))
         for file, read in brought.rows_read.items()
     ]
-    night.write("intake", job.spark.createDataFrame(rows, schemas.INTAKE), sort=["source", "source_file"])
-    return audit.intake_adds_up(night.read(job.spark, "intake"))
+    return audit.intake_adds_up(night.write_rows("intake", sorted(rows)))

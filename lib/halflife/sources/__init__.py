@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from halflife.config import EPOCH_UNITS, SourceConfig
 from halflife.errors import ConfigError
 from halflife.sources.catalogue import read_catalogue
-from halflife.sources.fields import as_instant, as_number, as_text, unless_blank
+from halflife.sources.fields import as_instant, as_number, as_text, as_written, unless_blank
 from halflife.sources.files import Intake, absolute, day_pattern, find, fingerprint, matching
 from halflife.sources.readers import records
 from halflife.sources.records import Records, Wanted
@@ -49,6 +49,9 @@ def _raw(intake: Intake, part: Records) -> DataFrame:
     def number(name: str) -> Column:
         return as_number(fields[name].column, fields[name].kind) if name in fields else F.lit(None).cast("double")
 
+    def written(name: str) -> Column:
+        return as_written(fields[name].column, fields[name].kind) if name in fields else F.lit(None).cast("string")
+
     time = fields["time"]
     # Spark writes file:///a here, and file:/a in the column of the file.
     names = [name.replace("file:///", "file:/", 1) for name in part.frame.inputFiles()]
@@ -59,16 +62,16 @@ def _raw(intake: Intake, part: Records) -> DataFrame:
         text("user").alias("user_id"),
         text("item").alias("item_id"),
         as_instant(time.column, time.kind, source.time_pattern, source.time_zone).alias("event_time"),
-        text("time").alias("time_text"),
+        written("time").alias("time_text"),
         _event_type(source, text("event_type")).alias("event_type"),
         unless_blank(text("event_id")).alias("event_id"),
         unless_blank(text("session_id")).alias("given_session_id"),
         number("dwell_seconds").alias("dwell_seconds"),
-        text("dwell_seconds").alias("dwell_text"),
+        written("dwell_seconds").alias("dwell_text"),
         number("rating").alias("rating"),
-        text("rating").alias("rating_text"),
+        written("rating").alias("rating_text"),
         number("quantity").alias("quantity"),
-        text("quantity").alias("quantity_text"),
+        written("quantity").alias("quantity_text"),
         _context(source, part).alias("context"),
         part.fault.alias("fault"),
         F.substring(part.raw, 1, RAW_CHARACTERS).alias("raw"),

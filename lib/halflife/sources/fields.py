@@ -34,6 +34,20 @@ def as_text(column: Column, kind: T.DataType) -> Column:
     return F.when(whole, column.cast("bigint").cast("string")).when(~F.isnan(column), text)
 
 
+def as_written(column: Column, kind: T.DataType) -> Column:
+    """What a value looks like in the log, null where there is none.
+
+    Of anything but text it only matters that it is there: to write out each time of a Parquet file took 40 % of what it
+    costs to judge a record.
+    """
+    if isinstance(kind, T.StringType):
+        return column
+    there = (
+        column.isNotNull() & ~F.isnan(column) if isinstance(kind, T.FloatType | T.DoubleType) else column.isNotNull()
+    )
+    return F.when(there, F.lit(kind.simpleString()))
+
+
 def as_number(column: Column, kind: T.DataType) -> Column:
     """A double; null where the value is none."""
     if isinstance(kind, T.NumericType):

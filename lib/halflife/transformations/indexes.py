@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from halflife.transformations.cleaning import arrival
@@ -12,10 +13,29 @@ from halflife.transformations.cleaning import arrival
 IDS_PER_RANGE = 250_000
 ROW_BITS = 33  # of what Spark's monotonically_increasing_id counts within a partition
 
+# Kinds of what `census` counts.
+USER, ITEM, REASON = range(3)
+ID_COLUMNS: Final = {USER: "user_id", ITEM: "item_id", REASON: "reason"}
 
-def first_seen(records: DataFrame, id_column: str) -> DataFrame:
-    """The ids of `records`, each with `first_day`, on which it arrived first, and `first_time` of its events."""
-    return records.groupBy(id_column).agg(F.min(arrival()).alias("first_day"), F.min("event_time").alias("first_time"))
+
+def census(judged: DataFrame) -> DataFrame:
+    """The ids of the accepted records, and the reasons of the rejected ones, in one pass.
+
+    Columns: `kind`; `id`, or the reason; `first_day`, on which it arrived first; `first_time` of its events; `rows`.
+    """
+    accepted = F.col("reason").isNull() & ~F.col("duplicate")
+    ids = F.when(accepted, F.array(_id_of(USER), _id_of(ITEM))).when(
+        F.col("reason").isNotNull(), F.array(_id_of(REASON))
+    )
+    return (
+        judged.select(F.inline(ids), arrival().alias("day"), "event_time")
+        .groupBy("kind", "id")
+        .agg(F.min("day").alias("first_day"), F.min("event_time").alias("first_time"), F.count(F.lit(1)).alias("rows"))
+    )
+
+
+def _id_of(kind: int) -> Column:
+    return F.struct(F.lit(kind).alias("kind"), F.col(ID_COLUMNS[kind]).alias("id"))
 
 
 def with_catalogue(seen: DataFrame, listed: DataFrame, id_column: str) -> DataFrame:
