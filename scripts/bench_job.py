@@ -1,7 +1,7 @@
 """Nights of the sessionize job in this process, as `jobs/sessionize.py` runs them: with audit and publish.
 
-Run by spark-submit; prints the seconds the first night took, from the answer to a trivial query on, those of its stages,
-and the seconds of the nights that followed in the same JVM.
+Run by spark-submit; prints the seconds the first night took, from the answer to a trivial query on, those of its
+stages, and the seconds of the nights that followed in the same JVM.
 """
 
 from __future__ import annotations
