@@ -101,6 +101,6 @@ users: {{path: "{raw}/members.parquet", id: member}}
 items: {{path: "{raw}/items.parquet", id: sku, title: name}}
 sessionize: {{sequence_length: 20}}
 model: {{half_lives_days: [1, 4, 30]}}
-train: {{epochs: 2, history_length: 64, validation_days: 7}}
+train: {{epochs: 2, history_length: 64, validation_days: 7, gate: warn}}
 evaluate: {{half_lives_days: [1, 4, 16, 64], reported_half_lives_days: [], min_users_per_item: 2, validation_days: 14}}
 """

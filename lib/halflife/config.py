@@ -279,7 +279,7 @@ class StrengthConfig(Section):
 
 
 class ModelConfig(Section):
-    kind: Literal["lstm", "exponential"] = "lstm"
+    kind: Literal["neural", "exponential"] = "neural"
     half_life_days: PositiveFloat = Field(default=90.0, description="of the exponential law")
     half_lives_days: tuple[PositiveFloat, ...] = Field(
         default=(1 / 24, 1.0, 7.0, 30.0, 180.0),
@@ -288,9 +288,24 @@ class ModelConfig(Section):
     )
     horizon_days: PositiveFloat = Field(default=7.0, description="a score says what happens within so many days")
     vector_size: PositiveInt = Field(default=32, description="of the item vectors and of each read-out")
-    lstm_units: tuple[PositiveInt, ...] = Field(default=(64, 32), min_length=1)
+    encoder: Literal["lstm", "gru", "transformer"] = "lstm"
+    lstm_units: tuple[PositiveInt, ...] = Field(default=(64, 32), min_length=1, description="of the encoder's layers")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="share of the inputs of each of the encoder's layers that a training step leaves out"
+    )
+    attention: bool = Field(default=True, description="false: the encoder's last state is read out")
+    attention_age: bool = Field(default=True, description="whether attention sees how old an event is")
+    memory: bool = Field(default=True, description="false: affinity alone")
+    stretch: bool = Field(default=False, description="whether a user's own pace shapes how long the user's events last")
     jump_units: PositiveInt = 32
     item_traits: PositiveInt = Field(default=8, description="learned numbers of an item that shape its jumps")
+    feature_buckets: PositiveInt = Field(default=1_024, description="the values of all items' features hash into these")
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _former_name(cls, value: object) -> object:
+        """`lstm` was the name of all neural models when there was no other encoder."""
+        return "neural" if value == "lstm" else value
 
     @field_validator("half_lives_days")
     @classmethod
@@ -300,8 +315,30 @@ class ModelConfig(Section):
         return value
 
 
+class AugmentationConfig(Section):
+    """How training varies the past of an example; its targets stay what they were. Zero is off."""
+
+    crop: Share = Field(default=0.0, description="share of the histories that are made to begin later")
+    drop: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="share of the events that are left out")
+    jitter_seconds: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="sessions are moved to at most so much later"
+    )
+
+
+LossName = Literal["point_process", "mse", "sampled_softmax"]
+
+
 class TrainConfig(Section):
-    ranks: PositiveInt = Field(default=2, description="Horovod processes, each on a core (a Spark task)")
+    launcher: Literal["spark", "horovodrun"] = Field(
+        default="spark", description="spark: ranks are Spark tasks; horovodrun: they are processes on `hosts`"
+    )
+    hosts: str = Field(
+        default="localhost", min_length=1, description="of horovodrun, each with its ranks: gpu1:4,gpu2:4"
+    )
+    ranks: PositiveInt = Field(default=2, description="Horovod processes, each on a core (a Spark task) or a GPU")
+    shards: PositiveInt = Field(
+        default=4, description="parts of the users that ranks share out; every batch takes its share of each"
+    )
     seed: Annotated[int, Field(ge=0)] = 7
     history_length: PositiveInt = Field(default=2_048, description="a user's last events that training sees")
     validation_days: PositiveInt = Field(default=28, description="held out before the cut, to choose the best epoch")
@@ -310,17 +347,62 @@ class TrainConfig(Section):
     catch_up_epochs: Annotated[int, Field(ge=0)] = Field(
         default=1, description="epochs that follow on all history, validation days included"
     )
-    users_per_batch: PositiveInt = Field(default=32, description="of one rank")
+    users_per_batch: PositiveInt = Field(default=64, description="of all ranks together")
     cuts_per_user: PositiveInt = Field(default=4, description="examples of a user an epoch, at random times")
     recency_days: PositiveFloat = Field(default=90.0, description="examples are drawn half as often so long ago")
-    learning_rate: PositiveFloat = 6e-3
+    learning_rate: PositiveFloat = Field(default=6e-3, description="at 64 users a batch")
+    learning_rate_scaling: Literal["sqrt", "linear", "none"] = Field(
+        default="sqrt", description="how the learning rate follows users_per_batch; the root is Adam's rule"
+    )
     warm_up_steps: PositiveInt = 20
     clip_norm: PositiveFloat = 10.0
     l2: Annotated[float, Field(ge=0)] = 1e-4
+    loss: dict[LossName, PositiveFloat] = Field(
+        default={"point_process": 1.0}, min_length=1, description="one name, or names with their weights in the sum"
+    )
+    augmentation: AugmentationConfig = AugmentationConfig()
     negatives: PositiveInt = Field(default=24_576, description="items a step sums over; a larger catalogue is sampled")
-    shuffle_rows: PositiveInt = Field(default=512, description="users that are shuffled at a time")
+    precision: Literal["float32", "mixed_float16"] = Field(
+        default="float32", description="mixed_float16: products in half precision, where there is a GPU"
+    )
+    compression: Literal["none", "fp16"] = Field(default="none", description="of gradients between ranks")
+    shuffle_rows: PositiveInt = Field(default=512, description="users of a shard that are shuffled at a time")
     validation_users: PositiveInt = Field(default=4_096, description="at most so many of all ranks")
     start_timeout_seconds: PositiveInt = Field(default=180, description="to get all ranks running")
+    stall_timeout_seconds: PositiveInt = Field(
+        default=600, description="a rank that keeps the others waiting for longer ends the job"
+    )
+    checkpoint_steps: PositiveInt = Field(default=200, description="steps between two checkpoints within an epoch")
+    gate: Literal["enforce", "warn", "off"] = Field(
+        default="enforce",
+        description="whether a model that is no better than the tuned half-life or the present model stays unpublished",
+    )
+    gate_half_lives_days: tuple[PositiveFloat, ...] = Field(
+        default=(1.0, 2.0, 4.0, 7.0, 14.0, 30.0, 60.0, 90.0, 120.0, 180.0, 365.0),
+        min_length=1,
+        description="grid of the single half-life that the gate tunes before the validation days",
+    )
+    tensorboard: str | None = Field(
+        default="tensorboard", description="folder of event files, in the warehouse's _training; null: none"
+    )
+    mlflow_uri: str | None = Field(default=None, description="tracking server; needs the extra halflife[mlflow]")
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _one_loss(cls, value: object) -> object:
+        return {value: 1.0} if isinstance(value, str) else value
+
+    @field_validator("gate", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: object) -> object:
+        """YAML reads a plain `off` as false."""
+        return "off" if value is False else value
+
+    @model_validator(mode="after")
+    def _a_shard_for_each_rank(self) -> TrainConfig:
+        if self.ranks > self.shards:
+            raise ValueError(f"{self.ranks} ranks need as many shards, train.shards is {self.shards}")
+        return self
 
 
 class ScoreConfig(Section):

@@ -64,7 +64,7 @@ def task(rows: Path, work: Path) -> TrainingTask:
 def test_two_ranks_train_one_model(two_ranks: tuple[TrainedModel, list[Line], Path]) -> None:
     trained, lines, _ = two_ranks
     model = artifact.load(trained.directory)
-    assert model.kind == "lstm"
+    assert model.kind == "neural"
     assert np.isfinite(list(trained.metrics.values())).all()
     assert trained.metrics["epochs"] == 2
     assert any("epoch 2 of 2" in line[3] and "NDCG@10" in line[3] for line in lines)

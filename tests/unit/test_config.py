@@ -32,7 +32,7 @@ def test_later_layers_win(tmp_path: Path) -> None:
         ("sessionize.gap_second=60", r"sessionize\.gap_second: unknown key \(did you mean gap_seconds\?\)"),
         ("score.top_n=-1", r"score\.top_n: Input should be greater than 0, got -1"),
         ("score.top_n=many", r"score\.top_n: .*valid integer.*'many'"),
-        ("model.kind=magic", r"model\.kind: Input should be 'lstm'.* or 'exponential', got 'magic'"),
+        ("model.kind=magic", r"model\.kind: Input should be 'neural'.* or 'exponential', got 'magic'"),
         ("sources.purchases.columns.usr=x", r"sources\.purchases\.columns\.usr: unknown key.*did you mean user\?"),
         ("sources.purchases.time_zone=Mars/Base", r"sources\.purchases\.time_zone: 'Mars/Base' is no IANA time zone"),
         ("sources.purchases.event_type=theft", r"sources\.purchases\.event_type: 'theft' is none of purchase"),

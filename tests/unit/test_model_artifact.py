@@ -61,7 +61,7 @@ def publish(directory: Path, **changes: Any) -> None:
 def test_saved_and_loaded_model_is_the_same(tmp_path: Path) -> None:
     publish(tmp_path / "model")
     model = artifact.load(tmp_path / "model")
-    assert model.kind == "lstm"
+    assert model.kind == "neural"
     assert model.version.startswith("20171201-")
     assert model.half_lives_days.tolist() == [1.0, 30.0, 180.0]
     assert (model.horizon_days, model.sequence_length, model.vector_size) == (7.0, 8, 4)
@@ -148,6 +148,24 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, name: str, array: An
     publish(tmp_path / "model", weights={**some_weights(), name: array})
     with pytest.raises(ModelError, match=problem):
         artifact.load(tmp_path / "model")
+
+
+def test_a_model_of_an_older_format_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    publish(tmp_path / "model")
+    path = tmp_path / "model" / manifest.NAME
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1, "kind": "lstm"}))
+    with pytest.raises(ModelError, match=r"format: Input should be 2.*train\.py"):
+        artifact.load(tmp_path / "model")
+
+
+def test_a_model_with_a_stretch_needs_that_of_its_users(tmp_path: Path) -> None:
+    architecture = ARCHITECTURE.model_copy(update={"stretch": True})
+    weights = some_weights(architecture)
+    publish(tmp_path / "without", architecture=architecture, weights=weights)
+    with pytest.raises(ModelError, match="missing or unknown arrays: users/stretch"):
+        artifact.load(tmp_path / "without")
+    publish(tmp_path / "with", architecture=architecture, weights=weights, stretch=np.zeros(9, dtype=np.float32))
+    assert artifact.load(tmp_path / "with").manifest.users == 9
 
 
 def test_a_pickled_array_is_refused_unread(tmp_path: Path) -> None:

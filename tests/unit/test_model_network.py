@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -12,17 +13,22 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from halflife.config import LossName
 from halflife.decay import decay_integral
 from halflife.model import artifact, losses
-from halflife.model.architecture import Architecture
+from halflife.model.architecture import PACE_FEATURES, Architecture
 from halflife.model.artifact import Model
-from halflife.model.network import Network
+from halflife.model.batch import Batch
+from halflife.model.content import ItemContent
+from halflife.model.network import Network, Stretch
 from halflife.scoring import pairs
 from halflife.training.examples import COLUMNS, History, batch_of, history_of
-from halflife.training.initial import law_log_rates
+from halflife.training.initial import law_log_rates, user_stretches
 from training_log import AS_OF, BEGIN, DAY, ITEMS, row_of, user_events
 
 LENGTH = 16
+AT = BEGIN + 80 * DAY
+GAPS = ("gap_log", "revisit_gap_log")
 ARCHITECTURE = Architecture(
     items=12,
     event_types=2,
@@ -37,37 +43,56 @@ ARCHITECTURE = Architecture(
 )
 
 
-@pytest.fixture(scope="module")
-def network() -> Network:
+VARIANTS = {
+    "lstm": ARCHITECTURE,
+    "gru": ARCHITECTURE.model_copy(update={"encoder": "gru"}),
+    "transformer": ARCHITECTURE.model_copy(update={"encoder": "transformer"}),
+    "last state": ARCHITECTURE.model_copy(update={"attention": False}),
+    "no age": ARCHITECTURE.model_copy(update={"attention_age": False}),
+    "no memory": ARCHITECTURE.model_copy(update={"memory": False}),
+    "stretch": ARCHITECTURE.model_copy(update={"stretch": True}),
+    "one channel": ARCHITECTURE.model_copy(update={"half_lives_days": (30.0,)}),
+}
+
+
+def network_of(architecture: Architecture, dropout: float = 0.0) -> Network:
     """A network with weights away from where training starts, so that every term counts."""
     keras.utils.set_random_seed(5)
-    network = Network(ARCHITECTURE, np.array([0, 1, 2] * 4 + [0], dtype=np.int32))
+    network = Network(architecture, ItemContent.of_categories(np.array([0, 1, 2] * 4 + [0], dtype=np.int32)), dropout)
     rng = np.random.default_rng(5)
     for variable in network.trainable_variables:
         variable.assign(variable.numpy() + rng.normal(scale=0.2, size=variable.shape))
     network.items.bias.assign(rng.normal(-4.0, 1.0, size=13))
-    network.jump.bias.assign(law_log_rates(ARCHITECTURE.half_lives_days, 30.0, 0.5))
+    network.jump.bias.assign(law_log_rates(architecture.half_lives_days, 30.0, 0.5))
     return network
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def network(request: pytest.FixtureRequest) -> Network:
+    return network_of(VARIANTS[request.param])
 
 
 @pytest.fixture(scope="module")
 def model(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """The network as published at AT, to which the stretches of the first users belong."""
     directory = tmp_path_factory.mktemp("models") / "model"
+    _, stretch = user_stretches(network, [history(user, AT) for user in range(4)])
     artifact.save(
         directory,
-        architecture=ARCHITECTURE,
+        architecture=network.architecture,
         weights=network.weights_for_scoring(),
         items=ITEMS,
         event_types=["purchase", "cancel"],
         as_of_seconds=AS_OF,
         metrics={},
         config={},
+        stretch=stretch if network.architecture.stretch else None,
     )
     return artifact.load(directory)
 
 
-def history(user: int) -> History:
-    return history_of(row_of(user_events(user), 64), AS_OF)
+def history(user: int, before: float = AS_OF) -> History:
+    return history_of({**row_of(user_events(user), 64), "user_index": user}, before)
 
 
 def sequences(users: list[int], lengths: list[int]) -> dict[str, Any]:
@@ -81,7 +106,7 @@ def sequences(users: list[int], lengths: list[int]) -> dict[str, Any]:
 
 def test_published_arrays_have_the_expected_shapes(network: Network) -> None:
     shapes = {name: array.shape for name, array in network.weights_for_scoring().items()}
-    assert shapes == ARCHITECTURE.shapes_for_scoring()
+    assert shapes == network.architecture.shapes_for_scoring()
 
 
 @pytest.mark.parametrize("age", [0.0, 0.3, 12.0, 400.0])
@@ -96,19 +121,38 @@ def test_integral_of_decay_in_tensorflow(age: float) -> None:
 
 def test_jumps_of_numpy_and_tensorflow_agree(network: Network, model: Model) -> None:
     events = history(1)
-    columns = user_events(1)
-    seen = columns["revisit_count"] > 0
-    found = model.jumps(
-        {
-            **{name: columns[name] for name in ("item_index", "type_index", "strength", "session_position")},
-            "revisit_count": columns["revisit_count"],
-            "gap_seconds": np.expm1(columns["gap_log"].astype(np.float64)),
-            "revisit_gap_seconds": np.where(seen, np.expm1(columns["revisit_gap_log"].astype(np.float64)), np.nan),
-        }
-    )
-    expected = network.jumps(events.jump_features, events.item, events.type, events.strength)
-    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)
-    assert (found > 0).all()
+    found = model.jumps(event_columns(1))
+    expected = network.jumps(*_jump_inputs(events)).numpy()
+    if network.stretch is not None:
+        _, rho = user_stretches(network, [history(1, AT)])
+        assert abs(rho[0]) > 0.01
+        expected *= network.stretch.factors(rho).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert (found > 0).all() == network.architecture.memory
+
+
+def test_users_who_came_after_training_have_no_stretch(network: Network, model: Model) -> None:
+    found = model.jumps({**event_columns(1), "user_index": np.full(len(history(1)), 7)})
+    np.testing.assert_allclose(found, network.jumps(*_jump_inputs(history(1))), rtol=1e-4)
+
+
+def test_a_stretch_stays_within_one_and_is_small_where_little_is_known() -> None:
+    network = network_of(VARIANTS["stretch"])
+    network.stretch.pace_weights.assign(np.full(PACE_FEATURES, 100.0))
+    users = [history(user) for user in range(3)]
+    few = [History({name: column[:2] for name, column in user.columns.items()}) for user in users]
+    rho, of_few = user_stretches(network, users)[1], user_stretches(network, few)[1]
+    assert (np.abs(rho) <= 1).all()
+    assert (rho > 0.5).all()
+    assert (np.abs(of_few) < 0.1).all()
+
+
+def test_a_slower_user_keeps_more_for_long() -> None:
+    fresh = Stretch(ARCHITECTURE.half_lives_days)
+    np.testing.assert_allclose(fresh.factors(np.zeros(2, dtype=np.float32)), np.ones((2, 3)))
+    slow, fast = fresh.factors(np.array([1.0, -1.0], dtype=np.float32)).numpy()
+    assert (np.diff(slow) > 0).all()
+    np.testing.assert_allclose(slow * fast, 1, rtol=1e-5)
 
 
 def test_start_is_the_classical_law() -> None:
@@ -120,13 +164,22 @@ def test_start_is_the_classical_law() -> None:
     assert followed[2] == pytest.approx(0.4, rel=0.05)
 
 
+def some_batch() -> Batch:
+    """Users with two cuts and users with one early one, whose targets are new to them.
+
+    Negative events are strong enough to take some pairs below zero, where strengths are clipped.
+    """
+    cuts = [*[np.array([BEGIN + 40 * DAY, BEGIN + 70 * DAY])] * 4, *[np.array([BEGIN + 15 * DAY])] * 4]
+    batch = batch_of([history(user) for user in range(8)], cuts, LENGTH, 7.0)
+    strength = np.where(batch.history.strength < 0, np.float32(-30), batch.history.strength)
+    return batch._replace(history=batch.history._replace(strength=strength))
+
+
 def test_likelihood_is_that_of_the_expected_strengths(network: Network) -> None:
-    users = [history(user) for user in range(4)]
-    cuts = [np.array([BEGIN + 40 * DAY, BEGIN + 70 * DAY])] * 4
-    batch = batch_of(users, cuts, LENGTH, 7.0)
+    batch = some_batch()
     everything = tf.range(12)
     expected = losses.expected_strengths(network, batch, everything).numpy().astype(np.float64)
-    assert len(batch.pairs.with_negative)
+    assert (expected == 0).any() == network.architecture.memory
     found = losses.point_process(network, batch, everything, tf.ones(12))
     observed = batch.targets.strength
     logs = np.log(np.maximum(expected[batch.targets.cut, batch.targets.item], losses.LEAST_STRENGTH))
@@ -135,14 +188,76 @@ def test_likelihood_is_that_of_the_expected_strengths(network: Network) -> None:
     assert float(found.likelihood) == pytest.approx(expected.sum() - observed @ logs, rel=1e-4)
 
 
+def all_pairs(network: Network, batch: Batch) -> tuple[Any, Any]:
+    """Expected and observed strength of every cut and item, (C, I)."""
+    expected = losses.expected_strengths(network, batch, tf.range(12)).numpy().astype(np.float64)
+    observed = np.zeros_like(expected)
+    observed[batch.targets.cut, batch.targets.item] = batch.targets.strength
+    return expected, observed
+
+
+def test_errors_are_those_of_all_pairs(network: Network) -> None:
+    batch = some_batch()
+    expected, observed = all_pairs(network, batch)
+    assert (batch.targets.pair == len(batch.pairs.item)).any()  # a target without memory counts as well
+    found = losses.errors(losses.expected_over_horizon(network, batch, tf.range(12), tf.ones(12)), batch.targets)
+    assert float(found.squared) == pytest.approx(np.square(expected - observed).sum(), rel=1e-4)
+    assert float(found.absolute) == pytest.approx(np.abs(expected - observed).sum(), rel=1e-4)
+    assert float(found.observed_squared) == pytest.approx(np.square(observed).sum(), rel=1e-5)
+
+
+def test_softmax_over_all_items_is_the_share_of_expected_strength(network: Network) -> None:
+    batch = some_batch()
+    expected, observed = all_pairs(network, batch)
+    share = np.maximum(expected, losses.LEAST_STRENGTH) / expected.sum(axis=1, keepdims=True)
+    chosen = expected[batch.targets.cut, batch.targets.item] > 0
+    targets = batch.targets._replace(**{n: getattr(batch.targets, n)[chosen] for n in batch.targets._fields})
+    observed[expected == 0] = 0
+    found = losses.training_loss(
+        network, batch._replace(targets=targets), tf.range(12), tf.ones(12), {"sampled_softmax": 1.0}, training=False
+    )
+    assert float(found) == pytest.approx(-(observed * np.log(share)).sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("loss", "accuracy"), [("point_process", 0.02), ("mse", 0.05), ("sampled_softmax", 0.05)])
+def test_sampled_losses_are_on_average_those_of_all_items(loss: str, accuracy: float) -> None:
+    network, batch, rng = network_of(ARCHITECTURE), some_batch(), np.random.default_rng(3)
+    whole = losses.training_loss(network, batch, tf.range(12), tf.ones(12), {loss: 1.0}, training=False)
+    sample = tf.function(
+        lambda items: losses.training_loss(network, batch, items, tf.fill([8], 1.5), {loss: 1.0}, training=False)
+    )
+    found = [float(sample(tf.constant(rng.choice(12, 8, replace=False), tf.int32))) for _ in range(300)]
+    assert np.std(found) > 0
+    assert np.mean(found) == pytest.approx(float(whole), rel=accuracy)
+
+
+def test_losses_add_up_by_their_weights_and_reach_all_that_is_trained(network: Network) -> None:
+    batch, every = some_batch(), (tf.range(12), tf.ones(12))
+    single = {name: losses.training_loss(network, batch, *every, {name: 1.0}) for name in losses.LOSSES}
+    weights = {"point_process": 1.0, "mse": 0.5, "sampled_softmax": 2.0}
+    with tf.GradientTape() as tape:
+        total = losses.training_loss(network, batch, *every, weights)
+    assert float(total) == pytest.approx(
+        sum(float(single[name]) * weight for name, weight in weights.items()), rel=1e-5
+    )
+    gradients = tape.gradient(total, [variable.value for variable in network.trainable_variables])
+    assert all(gradient is not None for gradient in gradients)
+    assert all(np.isfinite(tf.convert_to_tensor(gradient).numpy()).all() for gradient in gradients)
+    assert float(losses.point_process(network, batch, *every).likelihood) == float(single["point_process"])
+
+
+def test_every_loss_of_the_config_is_there() -> None:
+    assert set(losses.LOSSES) == set(get_args(LossName))
+
+
 def test_training_and_the_nightly_job_expect_the_same(network: Network, model: Model) -> None:
-    at = BEGIN + 80 * DAY
-    known = {name: column[user_events(2)["event_seconds"] < at] for name, column in user_events(2).items()}
-    batch = batch_of([history(2)], [np.array([at])], LENGTH, 7.0)
+    events = event_columns(2)
+    known = {name: column[events["event_seconds"] < AT] for name, column in events.items()}
+    batch = batch_of([history(2)], [np.array([AT])], LENGTH, 7.0)
     trained = losses.expected_strengths(network, batch, tf.range(12)).numpy()
-    last = {name: column[-LENGTH:] for name, column in known.items()}
-    readouts = model.encode({name: column[None] for name, column in last.items()} | {"length": np.array([LENGTH])})
-    jumps = network.jumps(*(array[: len(known["strength"])] for array in _jump_inputs(history(2)))).numpy()
+    last = {name: known[name][None, -LENGTH:] for name in COLUMNS}
+    readouts = model.encode(last | {"length": np.array([LENGTH])})
+    jumps = model.jumps(known)
     states = pairs.States(
         readouts=readouts,
         anchor_seconds=known["event_seconds"][-1:],
@@ -152,10 +267,18 @@ def test_training_and_the_nightly_job_expect_the_same(network: Network, model: M
         positive=jumps * (known["strength"] > 0)[:, None],
         negative=jumps * (known["strength"] < 0)[:, None],
     )
-    side, when, half_lives = model.item_side(12), np.array([at]), model.half_lives_days
+    side, when, half_lives = model.item_side(12), np.array([AT]), model.half_lives_days
     nightly = pairs.affinity(states, when, half_lives, 7.0, side.vectors, side.bias)[0]
     np.add.at(nightly, states.item, pairs.memory(states, when, half_lives, 7.0).astype(np.float32))
     np.testing.assert_allclose(np.maximum(nightly, 0), trained[0], rtol=1e-3, atol=1e-5)
+
+
+def event_columns(user: int) -> dict[str, Any]:
+    """A user's events in the columns of the events table."""
+    columns = user_events(user)
+    seen, (gap, again) = columns["revisit_count"] > 0, (np.expm1(columns[n].astype(np.float64)) for n in GAPS)
+    whose = np.full(len(seen), user)
+    return {**columns, "gap_seconds": gap, "revisit_gap_seconds": np.where(seen, again, np.nan), "user_index": whose}
 
 
 def _jump_inputs(events: History) -> tuple[Any, ...]:
@@ -185,10 +308,51 @@ def test_the_read_out_of_a_prefix_is_blind_for_what_follows(model: Model) -> Non
     np.testing.assert_array_equal(model.encode(prefix), model.encode(blind))
 
 
+def test_what_stands_behind_the_last_event_is_never_read(network: Network) -> None:
+    """By the encoder itself: the columns that it is given elsewhere are zero there."""
+    cuts = batch_of([history(1)], [np.array([AS_OF])], LENGTH, 7.0).cuts
+    clean = [np.where(np.arange(LENGTH).reshape(1, -1, *[1] * (c.ndim - 2)) < 6, c, 0) for c in cuts if c.ndim > 1]
+    inputs, half_lives = network.items.inputs, network.half_lives.days()
+    item, *dirty = [column for column in cuts if column.ndim > 1]
+    read = [
+        network.encoder(inputs(first), features, kind, strength, age, np.array([6], dtype=np.int32), half_lives)
+        for first, kind, strength, features, age in ((item, *dirty), clean)
+    ]
+    np.testing.assert_allclose(read[0], read[1], rtol=1e-5, atol=1e-6)
+
+
 def test_users_without_events_share_one_read_out(model: Model) -> None:
     readouts = model.encode(sequences([1, 2], [0, 0]))
     np.testing.assert_array_equal(readouts[0], readouts[1])
     assert np.isfinite(readouts).all()
+
+
+def test_dropout_is_for_training_only_and_never_inside_a_layer() -> None:
+    plain, dropping = network_of(ARCHITECTURE), network_of(ARCHITECTURE, dropout=0.5)
+    for variable, value in zip(dropping.trainable_variables, plain.trainable_variables, strict=True):
+        variable.assign(value)
+    cuts = some_batch().cuts
+    np.testing.assert_array_equal(losses.user_vectors(dropping, cuts), losses.user_vectors(plain, cuts))
+    trained = [losses.user_vectors(dropping, cuts, training=True).numpy() for _ in range(2)]
+    assert np.abs(trained[0] - trained[1]).max() > 0
+    assert all(layer.dropout == layer.recurrent_dropout == 0 for layer in dropping.encoder.stack)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_recurrent_layers_take_the_fast_path_of_cudnn(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras is made to believe in a GPU: its own conditions must lead every layer to the cuDNN operation, unmasked."""
+    rnn = importlib.import_module("keras.src.backend.tensorflow.rnn")
+    masks = []
+
+    def noted(*arguments: Any) -> Any:
+        masks.append(arguments[-4])
+        raise tf.errors.NotFoundError(None, None, "no cuDNN here")
+
+    monkeypatch.setattr(rnn, "_is_gpu_available", lambda: True)
+    monkeypatch.setattr(rnn, f"_cudnn_{kind}", noted)
+    network = network_of(VARIANTS[kind], dropout=0.2)
+    losses.user_vectors(network, some_batch().cuts, training=True)
+    assert masks == [None] * len(network.encoder.stack)
 
 
 def test_items_of_one_category_share_what_is_learned_of_it(network: Network) -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from halflife.errors import ModelError
 from halflife.model import manifest as manifests
 from halflife.model.architecture import Architecture, Shapes
+from halflife.model.content import category_names, content_of
 from halflife.model.features import encoder_input, event_features
 from halflife.model.manifest import RETRAIN, Manifest, catalogue_digest
 
@@ -46,7 +47,7 @@ class ItemSide:
 class Model:
     """A loaded model. NumPy only, but for `encode`, which imports TensorFlow when it is first called."""
 
-    def __init__(self, manifest: Manifest, weights: Mapping[str, Matrix]) -> None:
+    def __init__(self, manifest: Manifest, weights: Mapping[str, Matrix], categories: Sequence[str]) -> None:
         self.manifest = manifest
         self.kind = manifest.kind
         self.version = manifest.version
@@ -57,36 +58,66 @@ class Model:
         self.event_types = manifest.event_types
         self.items = manifest.items
         self._weights = weights
+        self._categories = categories
         self._encoder: Any = None
 
-    def item_side(self, item_count: int) -> ItemSide:
-        """Bias and vectors of `item_count` items; those added after training get the cold ones."""
+    def item_side(self, item_count: int, items: pd.DataFrame | None = None) -> ItemSide:
+        """Bias and vectors of `item_count` items; those added after training get the bias of an item without events.
+
+        Their vectors are zero, or what `items` (columns of the items table; rows of other items count nothing) tells of
+        their content. It enters here only: the states of users never depend on tonight's catalogue.
+        """
         if self.kind == "exponential":
             bias = np.full(item_count, -np.inf, dtype=np.float32)
             return ItemSide(bias, np.zeros((item_count, self.vector_size), dtype=np.float32))
         rows = self._rows(np.arange(item_count))
         vectors = self._weights["items/vectors"][rows]
         vectors[self.items :] = 0
+        if items is not None:
+            new = items[(items["item_index"] >= self.items) & (items["item_index"] < item_count)]
+            vectors[new["item_index"]] = self._vectors_of_content(new)
         return ItemSide(self._weights["items/bias"][rows], vectors)
+
+    def _vectors_of_content(self, items: pd.DataFrame) -> Matrix:
+        architecture, w = self._architecture(), self._weights
+        names = architecture.features, architecture.feature_buckets, architecture.vectors
+        content = content_of(items, self._categories, *names)
+        vectors: Matrix = w["content/category"][content.category]
+        if architecture.features:
+            vectors += w["content/features"][content.buckets].sum(axis=1)
+        if architecture.vectors:
+            vectors += content.vectors @ w["content/projection"]
+        return vectors * content.known[:, None]
 
     def jumps(self, events: Arrays) -> NDArray[np.float64]:
         """What each event adds to its pair's memory, K rates per day >= 0: (n,) columns give (n, K).
 
         Columns as in the events table: item_index, type_index, strength (its sign is left to the caller),
-        gap_seconds, revisit_gap_seconds (NaN where there is none), revisit_count, session_position.
+        gap_seconds, revisit_gap_seconds (NaN where there is none), revisit_count, session_position; and user_index
+        where the model has a stretch.
         """
         strength = np.abs(np.asarray(events["strength"], dtype=np.float64))[:, None]
         if self.kind == "exponential":
             return strength
+        if not self._architecture().memory:
+            return np.zeros((len(strength), len(self.half_lives_days)))
         rows, types = self._rows(events["item_index"]), self._one_hot(events["type_index"])
         features = event_features(
             events["gap_seconds"], events["revisit_gap_seconds"], events["revisit_count"], events["session_position"]
         )
         w = self._weights
         inputs = np.concatenate([features, types, w["items/jump_inputs"][rows]], axis=1)
-        rates = self._log_rates(inputs) + w["items/log_amplitude"][rows][:, None]
-        jumps: NDArray[np.float64] = strength * np.exp(np.minimum(rates, LARGEST_LOG_RATE).astype(np.float64))
+        rates = np.minimum(self._log_rates(inputs) + w["items/log_amplitude"][rows][:, None], LARGEST_LOG_RATE)
+        if self._architecture().stretch:
+            rates += self._stretch(events["user_index"])[:, None] * w["stretch/tilt"]
+        jumps: NDArray[np.float64] = strength * np.exp(rates.astype(np.float64))
         return jumps
+
+    def _stretch(self, users: NDArray[Any]) -> Matrix:
+        """Each user's stretch as of the training: 0 for users who came later, (n,)."""
+        known = np.append(self._weights["users/stretch"], np.float32(0))
+        stretch: Matrix = known[np.minimum(users, self.manifest.users)]
+        return stretch
 
     def _log_rates(self, inputs: Matrix) -> Matrix:
         """The jump's network, (n, inputs) to (n, K): in blocks of one shape, filled up with zeros.
@@ -162,13 +193,19 @@ def save(
     as_of_seconds: float,
     metrics: Mapping[str, float],
     config: Mapping[str, Any],
+    stretch: Matrix | None = None,
 ) -> Manifest:
-    """Write a trained model into a new `directory`. `items` has item_index 0..n-1 in order, item_id and category."""
+    """Write a trained model into a new `directory`. `items` has item_index 0..n-1 in order, item_id and category.
+
+    `stretch` is that of the users 0..n-1, where the architecture has one.
+    """
+    users = {} if stretch is None else {"users/stretch": stretch}
     return _write(
         directory,
-        weights,
+        {**weights, **users},
         items,
-        kind="lstm",
+        users=0 if stretch is None else len(stretch),
+        kind="neural",
         half_lives_days=tuple(float(days) for days in weights["half_lives_days"]),
         horizon_days=architecture.horizon_days,
         sequence_length=architecture.sequence_length,
@@ -226,8 +263,7 @@ def load(directory: Path) -> Model:
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path}: not readable as arrays ({error}); {RETRAIN}") from error
     _check_arrays(path, weights, _expected_shapes(manifest))
-    _check_items(directory / ITEMS, manifest)
-    return Model(manifest, weights)
+    return Model(manifest, weights, category_names(_checked_items(directory / ITEMS, manifest)))
 
 
 def _write(directory: Path, weights: Mapping[str, Matrix], items: pd.DataFrame, **fields: Any) -> Manifest:
@@ -250,7 +286,8 @@ def _write(directory: Path, weights: Mapping[str, Matrix], items: pd.DataFrame, 
 def _expected_shapes(manifest: Manifest) -> Shapes:
     if manifest.architecture is None:
         return {"half_lives_days": (1,)}
-    return manifest.architecture.shapes_for_scoring()
+    users: Shapes = {"users/stretch": (manifest.users,)} if manifest.architecture.stretch else {}
+    return {**manifest.architecture.shapes_for_scoring(), **users}
 
 
 def _check_arrays(path: Path, weights: Mapping[str, NDArray[Any]], expected: Shapes) -> None:
@@ -266,11 +303,12 @@ def _check_arrays(path: Path, weights: Mapping[str, NDArray[Any]], expected: Sha
             raise ModelError(f"{path}: {name} holds values that are not finite; {RETRAIN}")
 
 
-def _check_items(path: Path, manifest: Manifest) -> None:
-    items = pd.read_parquet(path, columns=["item_index", "item_id"])
+def _checked_items(path: Path, manifest: Manifest) -> pd.DataFrame:
+    items = pd.read_parquet(path)
     in_order = np.array_equal(items["item_index"], np.arange(manifest.items))
     if not in_order or catalogue_digest(items["item_id"]) != manifest.catalogue_digest:
         raise ModelError(f"{path}: not the catalogue that the manifest names; {RETRAIN}")
+    return items
 
 
 def _iso(seconds: float) -> str:

@@ -42,6 +42,13 @@ class Targets(NamedTuple):
     pair: Indexes
 
 
+class Users(NamedTuple):
+    """How fast each cut's user lived before it: (C, PACE_FEATURES), and from how many events that is known, (C,)."""
+
+    pace: Floats
+    events: Floats
+
+
 class Batch(NamedTuple):
     """What one step reads."""
 
@@ -49,3 +56,4 @@ class Batch(NamedTuple):
     pairs: Pairs
     cuts: EncoderInput
     targets: Targets
+    users: Users

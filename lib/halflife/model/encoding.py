@@ -9,8 +9,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from halflife.model.architecture import Architecture
+from halflife.model.encoder import Encoder, Tensor, encoder_name
 from halflife.model.features import EncoderInput, Matrix
-from halflife.model.network import Encoder, Tensor, encoder_name
 
 EncodeBlock = Callable[[EncoderInput, int], Matrix]
 

@@ -1,15 +1,21 @@
-"""The point-process likelihood over a horizon, and the expected strengths it is made of."""
+"""What training makes small, and the expected strengths over a horizon that it is made of.
+
+The target is the interest strength y: the positive strength of a user's events with an item within the horizon. The
+network expects Lambda, the integral of its intensity. Losses are sums over a batch; `training_loss` weighs them.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
 import tensorflow as tf
 
 from halflife.decay import LN2
-from halflife.model.batch import Batch, EventTable
+from halflife.model.batch import Batch, Pairs, Targets
+from halflife.model.encoder import Tensor
 from halflife.model.features import EncoderInput
-from halflife.model.network import Network, Tensor
+from halflife.model.network import Network
 
 # Keeps the logarithm finite where an item has neither popularity nor memory.
 LEAST_STRENGTH = 1e-9
@@ -23,6 +29,42 @@ class Losses(NamedTuple):
     observed: Tensor
 
 
+class Errors(NamedTuple):
+    """Sums over all pairs of a batch: squared and absolute error of the expected strength, and squared strength."""
+
+    squared: Tensor
+    absolute: Tensor
+    observed_squared: Tensor
+
+
+class Expected(NamedTuple):
+    """Strengths expected over the horizon: what all losses share.
+
+    Sums over the candidates, each with its weight: affinity and its square, (C,). Of the pairs that have memory: their
+    affinity and memory, (P,). Of the targets: affinity, memory, and their item's weight among the candidates, (Y,).
+    `totals` are the sums of Lambda over all items, (C,).
+    """
+
+    affinity: Tensor
+    affinity_squared: Tensor
+    pair_affinity: Tensor
+    pair_memory: Tensor
+    target_affinity: Tensor
+    target_memory: Tensor
+    target_weight: Tensor
+    totals: Tensor
+
+    @property
+    def pair_strength(self) -> Tensor:
+        """Lambda of the pairs that have memory, (P,)."""
+        return tf.nn.relu(self.pair_affinity + self.pair_memory)
+
+    @property
+    def target_strength(self) -> Tensor:
+        """Lambda of the targets, (Y,)."""
+        return tf.maximum(self.target_affinity + self.target_memory, LEAST_STRENGTH)
+
+
 def decay_integral(age_days: Tensor, half_lives_days: Tensor, horizon_days: float) -> Tensor:
     """h / ln 2 * (2^(-a/h) - 2^(-(a+H)/h)) in TensorFlow: ages (n,) and half-lives (K,) give (n, K) in days."""
     rates = LN2 / half_lives_days
@@ -30,7 +72,7 @@ def decay_integral(age_days: Tensor, half_lives_days: Tensor, horizon_days: floa
     return tf.exp(-age_days[:, None] * rates) / rates * lost
 
 
-def user_vectors(network: Network, cuts: EncoderInput) -> Tensor:
+def user_vectors(network: Network, cuts: EncoderInput, training: bool = False) -> Tensor:
     """sum_k d_k p_uk half a horizon after each cut, (C, d): the midpoint rule of the affinity's integral."""
     half_lives = network.half_lives.days()
     readouts = network.encoder(
@@ -41,40 +83,105 @@ def user_vectors(network: Network, cuts: EncoderInput) -> Tensor:
         cuts.age_days,
         cuts.length,
         half_lives,
+        training=training,
     )
     ages = cuts.days_since_last + network.architecture.horizon_days / 2
     faded = tf.exp(-ages[:, None] * LN2 / half_lives)
     return tf.einsum("ck,ckd->cd", faded, readouts)
 
 
-def pair_memory(network: Network, history: EventTable, pairs: Tensor) -> Tensor:
-    """Expected strength from memory of each (cut, item) pair over the horizon, (pairs,), negative events subtracted."""
+def pair_memory(network: Network, batch: Batch) -> Tensor:
+    """Expected strength from memory of each (cut, item) pair over the horizon, (P,), negative events subtracted."""
+    history = batch.history
     jumps = network.jumps(history.features, history.item, history.type, history.strength)
     signed = tf.sign(history.strength)[:, None] * jumps
     weights = decay_integral(history.term_age_days, network.half_lives.days(), network.architecture.horizon_days)
+    if network.stretch is not None:
+        factors = network.stretch.factors(network.stretch(batch.users.pace, batch.users.events))
+        weights *= tf.gather(factors, tf.gather(batch.pairs.cut, history.term_pair))
     terms = tf.reduce_sum(tf.gather(signed, history.term_event) * weights, axis=1)
-    return tf.math.unsorted_segment_sum(terms, history.term_pair, pairs)
+    return tf.math.unsorted_segment_sum(terms, history.term_pair, tf.shape(batch.pairs.cut)[0])
 
 
-def point_process(network: Network, batch: Batch, candidates: Tensor, candidate_weights: Tensor) -> Losses:
+def expected_over_horizon(
+    network: Network, batch: Batch, candidates: Tensor, candidate_weights: Tensor, training: bool = False
+) -> Expected:
+    """Expected strengths of a batch. `candidates` are all items, each of weight 1, or a sample with weights.
+
+    A graph prunes what its loss does not use: the squares and the pairs' affinity, say, for the likelihood.
+    """
+    vectors = user_vectors(network, batch.cuts, training)
+    memory = pair_memory(network, batch)
+    horizon = network.architecture.horizon_days
+    logits = tf.matmul(vectors, network.items.vectors(candidates), transpose_b=True) + network.items.biases(candidates)
+    rates = tf.exp(logits)
+    # One product instead of a weighted sum over an exp: the matrix is the largest array of a step.
+    affinity = horizon * tf.linalg.matvec(rates, candidate_weights)
+    weights = tf.scatter_nd(candidates[:, None], candidate_weights, [network.architecture.items + 1])
+    return Expected(
+        affinity=affinity,
+        affinity_squared=horizon**2 * tf.linalg.matvec(tf.square(rates), candidate_weights),
+        pair_affinity=_affinity(network, vectors, batch.pairs.cut, batch.pairs.item),
+        pair_memory=memory,
+        target_affinity=_affinity(network, vectors, batch.targets.cut, batch.targets.item),
+        target_memory=tf.gather(tf.concat([memory, [0.0]], axis=0), batch.targets.pair),
+        target_weight=tf.gather(weights, batch.targets.item),
+        totals=affinity + _memory_of_cuts(network, batch.pairs, vectors, memory),
+    )
+
+
+def point_process(
+    network: Network, batch: Batch, candidates: Tensor, candidate_weights: Tensor, training: bool = False
+) -> Losses:
     """Poisson likelihood of the strengths in the horizon after each cut: sum_i Lambda_i - sum_i y_i log Lambda_i.
 
     The sum over items is a product over `candidates` with their weights (all items, or a weighted sample: an
     unbiased estimate); the memory's part is exact. A proper score, so that Lambda comes out as the expected
     strength. (Daley & Vere-Jones, An Introduction to the Theory of Point Processes, chapter 7.)
     """
-    horizon = network.architecture.horizon_days
-    vectors = user_vectors(network, batch.cuts)
-    logits = tf.matmul(vectors, network.items.vectors(candidates), transpose_b=True) + network.items.biases(candidates)
-    # One product instead of a weighted sum over an exp: the matrix is the largest array of a step.
-    total = horizon * tf.reduce_sum(tf.linalg.matvec(tf.exp(logits), candidate_weights))
-    memory = pair_memory(network, batch.history, tf.shape(batch.pairs.cut)[0])
-    expected = total + tf.reduce_sum(memory) + _never_below_zero(network, batch, vectors, memory)
-    affinity = horizon * tf.exp(_affinity_logits(network, vectors, batch.targets.cut, batch.targets.item))
-    remembered = tf.gather(tf.concat([memory, [0.0]], axis=0), batch.targets.pair)
-    logs = tf.math.log(tf.maximum(affinity + remembered, LEAST_STRENGTH))
-    likelihood = expected - tf.reduce_sum(batch.targets.strength * logs)
-    return Losses(likelihood, expected, tf.reduce_sum(batch.targets.strength))
+    return losses_of(expected_over_horizon(network, batch, candidates, candidate_weights, training), batch.targets)
+
+
+def training_loss(
+    network: Network,
+    batch: Batch,
+    candidates: Tensor,
+    candidate_weights: Tensor,
+    loss: Mapping[str, float],
+    training: bool = True,
+) -> Tensor:
+    """The weighted sum of the losses named in `loss` over a batch, a scalar: see `LOSSES`."""
+    expected = expected_over_horizon(network, batch, candidates, candidate_weights, training)
+    return tf.add_n([weight * LOSSES[name](expected, batch.targets) for name, weight in loss.items()])
+
+
+def losses_of(expected: Expected, targets: Targets) -> Losses:
+    """The likelihood, and the sums of both strengths that show its calibration."""
+    return Losses(_likelihood(expected, targets), tf.reduce_sum(expected.totals), tf.reduce_sum(targets.strength))
+
+
+def errors(expected: Expected, targets: Targets) -> Errors:
+    """Errors of the strengths over all pairs, without a matrix of them.
+
+    Every pair counts as one with affinity alone and nothing observed, whose sums the candidates give; those with
+    memory or targets are put right one by one.
+    """
+    remembered = tf.shape(expected.pair_affinity)[0]
+    observed = tf.math.unsorted_segment_sum(targets.strength, targets.pair, remembered + 1)[:-1]
+    paired = expected.pair_strength - observed
+    new = tf.cast(targets.pair == remembered, tf.float32)
+    surprise = expected.target_affinity - targets.strength
+    squared = [
+        tf.reduce_sum(expected.affinity_squared),
+        tf.reduce_sum(tf.square(paired) - tf.square(expected.pair_affinity)),
+        tf.reduce_sum(new * (tf.square(surprise) - tf.square(expected.target_affinity))),
+    ]
+    absolute = [
+        tf.reduce_sum(expected.affinity),
+        tf.reduce_sum(tf.abs(paired) - expected.pair_affinity),
+        tf.reduce_sum(new * (tf.abs(surprise) - expected.target_affinity)),
+    ]
+    return Errors(tf.add_n(squared), tf.add_n(absolute), tf.reduce_sum(tf.square(targets.strength)))
 
 
 def expected_strengths(network: Network, batch: Batch, items: Tensor) -> Tensor:
@@ -82,20 +189,53 @@ def expected_strengths(network: Network, batch: Batch, items: Tensor) -> Tensor:
     vectors = user_vectors(network, batch.cuts)
     logits = tf.matmul(vectors, network.items.vectors(items), transpose_b=True) + network.items.biases(items)
     affinity = network.architecture.horizon_days * tf.exp(logits)
-    memory = pair_memory(network, batch.history, tf.shape(batch.pairs.cut)[0])
+    memory = pair_memory(network, batch)
     places = tf.stack([batch.pairs.cut, batch.pairs.item], axis=1)
     return tf.nn.relu(tf.tensor_scatter_nd_add(affinity, places, memory))
 
 
-def _affinity_logits(network: Network, vectors: Tensor, cut: Tensor, item: Tensor) -> Tensor:
+def _likelihood(expected: Expected, targets: Targets) -> Tensor:
+    logs = tf.math.log(expected.target_strength)
+    return tf.reduce_sum(expected.totals) - tf.reduce_sum(targets.strength * logs)
+
+
+def _squared_error(expected: Expected, targets: Targets) -> Tensor:
+    return errors(expected, targets).squared
+
+
+def _sampled_softmax(expected: Expected, targets: Targets) -> Tensor:
+    """Which items the strength goes to, whatever its sum: -sum_i y_i log(Lambda_i / sum_j Lambda_j).
+
+    A candidate stands for 1/Q items where Q is its chance to be sampled: weights inside the sum are the logQ correction
+    of the logits. A target counts exactly once, sampled or not. Says nothing of the scale: alone it leaves scores
+    uncalibrated. (Bengio & Senecal, Adaptive Importance Sampling, 2008.)
+    """
+    others = tf.gather(expected.totals, targets.cut) - expected.target_weight * expected.target_affinity
+    logs = tf.math.log(tf.maximum(others + expected.target_affinity, LEAST_STRENGTH))
+    return tf.reduce_sum(targets.strength * (logs - tf.math.log(expected.target_strength)))
+
+
+# By their names in the config. The likelihood is the one of scores that come out calibrated.
+LOSSES: Final[Mapping[str, Callable[[Expected, Targets], Tensor]]] = {
+    "point_process": _likelihood,
+    "mse": _squared_error,
+    "sampled_softmax": _sampled_softmax,
+}
+
+
+def _affinity(network: Network, vectors: Tensor, cut: Tensor, item: Tensor) -> Tensor:
     products = tf.reduce_sum(tf.gather(vectors, cut) * network.items.vectors(item), axis=1)
-    return products + network.items.biases(item)
+    return network.architecture.horizon_days * tf.exp(products + network.items.biases(item))
 
 
-def _never_below_zero(network: Network, batch: Batch, vectors: Tensor, memory: Tensor) -> Tensor:
-    """What clipping affinity + memory at zero adds to the sum; only pairs with negative events can need it."""
-    chosen = batch.pairs.with_negative
-    cut, item = tf.gather(batch.pairs.cut, chosen), tf.gather(batch.pairs.item, chosen)
-    logits = _affinity_logits(network, vectors, cut, item)
-    strength = network.architecture.horizon_days * tf.exp(logits) + tf.gather(memory, chosen)
-    return tf.reduce_sum(tf.nn.relu(strength) - strength)
+def _memory_of_cuts(network: Network, pairs: Pairs, vectors: Tensor, memory: Tensor) -> Tensor:
+    """What memory adds to the expected strength of each cut, (C,): never more than affinity is taken away.
+
+    Only pairs with negative events can go below zero; the affinity of the others is not needed.
+    """
+    chosen = pairs.with_negative
+    strength = tf.gather(memory, chosen)
+    strength += _affinity(network, vectors, tf.gather(pairs.cut, chosen), tf.gather(pairs.item, chosen))
+    cuts = tf.shape(vectors)[0]
+    clipped = tf.math.unsorted_segment_sum(tf.nn.relu(-strength), tf.gather(pairs.cut, chosen), cuts)
+    return tf.math.unsorted_segment_sum(memory, pairs.cut, cuts) + clipped

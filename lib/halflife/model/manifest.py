@@ -18,12 +18,15 @@ RETRAIN: Final = "publish the model again (jobs/train.py)"
 
 
 class Manifest(BaseModel):
-    """manifest.json. `catalogue_digest` names the items 0..items-1 that the item arrays stand for, in order."""
+    """manifest.json. `catalogue_digest` names the items 0..items-1 that the item arrays stand for, in order.
+
+    `users` is how many users have a stretch of their own: those that training saw.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1] = 1
-    kind: Literal["lstm", "exponential"]
+    format: Literal[2] = 2
+    kind: Literal["neural", "exponential"]
     version: str
     half_lives_days: tuple[float, ...]
     horizon_days: float
@@ -31,6 +34,7 @@ class Manifest(BaseModel):
     vector_size: int
     event_types: tuple[str, ...]
     items: int
+    users: int = 0
     catalogue_digest: str
     as_of: str
     architecture: Architecture | None

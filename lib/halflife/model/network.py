@@ -1,4 +1,4 @@
-"""The network in Keras 3: half-lives, item parameters, the jump of one event, and the encoder.
+"""The network in Keras 3: half-lives, item parameters and the jump of one event, beside the encoder.
 
 lambda(u, i, t) = exp(b_i + sum_k d_k(t - tau_u) <p_uk, q_i>) + sum_k m_uik d_k(t - tau_ui), DESIGN section 2.
 The encoder gives p_uk; the memory m is the decayed sum of the jumps.
@@ -11,17 +11,14 @@ from typing import Any, Final
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
-from halflife.decay import LN2
-from halflife.model.architecture import ITEM_FEATURES, Architecture
-
-Tensor = Any
-Weights = dict[str, NDArray[np.float32]]
+from halflife.model.architecture import ITEM_FEATURES, PACE_FEATURES, Architecture
+from halflife.model.content import ItemContent
+from halflife.model.encoder import Encoder, Tensor, Weights, encoder_weights
 
 SHORTEST_DAYS: Final = 15 / 1_440
 LONGEST_DAYS: Final = 730.0
-MASKED: Final = -1e9
+STRETCH_PRIOR_EVENTS: Final = 20.0
 
 
 class HalfLives(keras.layers.Layer):  # type: ignore[misc]
@@ -40,21 +37,42 @@ class HalfLives(keras.layers.Layer):  # type: ignore[misc]
         return tf.exp(tf.clip_by_value(self.log_days.value, np.log(SHORTEST_DAYS), np.log(LONGEST_DAYS)))
 
 
+class ContentTower(keras.layers.Layer):  # type: ignore[misc]
+    """A vector of d numbers from an item's content alone, so that an item nobody touched has one as well."""
+
+    def __init__(self, architecture: Architecture, name: str) -> None:
+        super().__init__(name=name)
+        start = keras.initializers.RandomNormal(stddev=0.05)
+        self.tables = {
+            part: self.add_weight(name=part, shape=shape, initializer=start)
+            for part, shape in architecture.tower_shapes().items()
+        }
+
+    def call(self, category: Tensor, buckets: Tensor, vectors: Tensor) -> Tensor:
+        """Categories (...), buckets (..., F) and vectors (..., V) give (..., d)."""
+        found = tf.gather(self.tables["category"].value, category)
+        if "features" in self.tables:
+            found += tf.reduce_sum(tf.gather(self.tables["features"].value, buckets), axis=-2)
+        if "projection" in self.tables:
+            found += tf.tensordot(vectors, self.tables["projection"].value, axes=1)
+        return found
+
+
 class ItemParameters(keras.layers.Layer):  # type: ignore[misc]
-    """What is learned of each item, partly through its category; one more row stands for items not known in training.
+    """What is learned of each item, partly through its content; one more row stands for items not known in training.
 
     bias b_i, vector q_i, encoder input x_i, log-amplitude of the jumps and a few traits that shape them.
     """
 
-    def __init__(self, architecture: Architecture, category: NDArray[np.int32], name: str = "items") -> None:
+    def __init__(self, architecture: Architecture, content: ItemContent, name: str = "items") -> None:
         super().__init__(name=name)
         rows, size = architecture.items + 1, architecture.vector_size
-        self.category = tf.constant(category, dtype=tf.int32)
+        self.content = [tf.constant(part) for part in (content.category, content.buckets, content.vectors)]
         self.bias = self.add_weight(name="bias", shape=(rows,), initializer="zeros")
         self.own_vectors = self._table("vectors", rows, size, 0.05)
-        self.category_vectors = self._table("category_vectors", architecture.categories, size, 0.05)
+        self.content_vectors = ContentTower(architecture, "content_vectors")
         self.own_inputs = self._table("inputs", rows, size, 0.05)
-        self.category_inputs = self._table("category_inputs", architecture.categories, size, 0.05)
+        self.content_inputs = ContentTower(architecture, "content_inputs")
         self.own_amplitude = self._table("log_amplitude", rows, 1, 0.0)
         self.category_amplitude = self._table("category_log_amplitude", architecture.categories, 1, 0.0)
         self.traits = self._table("traits", rows, architecture.item_traits, 0.01)
@@ -70,16 +88,17 @@ class ItemParameters(keras.layers.Layer):  # type: ignore[misc]
 
     def vectors(self, items: Tensor) -> Tensor:
         """q of the items: (n,) gives (n, d)."""
-        return self._with_category(self.own_vectors, self.category_vectors, items)
+        return tf.gather(self.own_vectors.value, items) + self.content_vectors(*self._content(items))
 
     def inputs(self, items: Tensor) -> Tensor:
         """x of the items, of any shape (...): (..., d)."""
-        return self._with_category(self.own_inputs, self.category_inputs, items)
+        return tf.gather(self.own_inputs.value, items) + self.content_inputs(*self._content(items))
 
     def log_amplitudes(self, items: Tensor) -> Tensor:
         """Logarithm of the factor of the items' jumps: repeat propensity to a learned power, times what is learned."""
-        learned = self._with_category(self.own_amplitude, self.category_amplitude, items)[..., 0]
-        return learned + self.propensity_power.value * tf.gather(self.log_propensity.value, items)
+        category = tf.gather(self.content[0], items)
+        learned = tf.gather(self.own_amplitude.value, items) + tf.gather(self.category_amplitude.value, category)
+        return learned[..., 0] + self.propensity_power.value * tf.gather(self.log_propensity.value, items)
 
     def jump_inputs(self, items: Tensor) -> Tensor:
         """What the jump's network sees of the items: (n, ITEM_FEATURES + traits)."""
@@ -90,12 +109,16 @@ class ItemParameters(keras.layers.Layer):  # type: ignore[misc]
         return tf.gather(self.bias.value, items)
 
     def penalty(self) -> Tensor:
-        """Sum of squares that shrinks each item towards its category and its propensity."""
+        """Sum of squares that shrinks each item towards its content and its propensity.
+
+        A feature whose values are nearly as many as the items is held as short as the items' own vectors are.
+        """
         parts = [(self.own_amplitude, 1.0), (self.category_amplitude, 0.1), (self.traits, 4.0), (self.own_vectors, 2.0)]
+        parts += [(table, 2.0) for part, table in self.content_vectors.tables.items() if part == "features"]
         return tf.add_n([weight * tf.reduce_sum(tf.square(table.value)) for table, weight in parts])
 
     def folded(self) -> Weights:
-        """The tables as scoring needs them, categories added in."""
+        """The tables as scoring needs them, content added in; and the vectors' tower, for items that come later."""
         every = tf.range(self.own_vectors.shape[0])
         return {
             "items/bias": self.bias.numpy(),
@@ -103,10 +126,11 @@ class ItemParameters(keras.layers.Layer):  # type: ignore[misc]
             "items/inputs": self.inputs(every).numpy(),
             "items/log_amplitude": self.log_amplitudes(every).numpy(),
             "items/jump_inputs": self.jump_inputs(every).numpy(),
+            **{f"content/{part}": table.numpy() for part, table in self.content_vectors.tables.items()},
         }
 
-    def _with_category(self, own: Any, shared: Any, items: Tensor) -> Tensor:
-        return tf.gather(own.value, items) + tf.gather(shared.value, tf.gather(self.category, items))
+    def _content(self, items: Tensor) -> list[Tensor]:
+        return [tf.gather(part, items) for part in self.content]
 
 
 class Jump(keras.layers.Layer):  # type: ignore[misc]
@@ -120,6 +144,7 @@ class Jump(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(name=name)
         inputs = architecture.jump_inputs
         self.event_types = architecture.event_types
+        self.share = 1.0 if architecture.memory else 0.0  # without memory every jump is zero
         self.hidden_kernel = self.add_weight(name="hidden_kernel", shape=(inputs, architecture.jump_units))
         self.hidden_bias = self.add_weight(name="hidden_bias", shape=(architecture.jump_units,), initializer="zeros")
         self.kernel = self.add_weight(
@@ -134,85 +159,54 @@ class Jump(keras.layers.Layer):  # type: ignore[misc]
             tf.matmul(tf.concat([features, kinds, item_inputs], axis=-1), self.hidden_kernel.value) + self.hidden_bias
         )
         rates = tf.matmul(hidden, self.kernel.value) + self.bias.value + amplitude[:, None]
-        return tf.abs(strength)[:, None] * tf.exp(tf.minimum(rates, 10.0))
+        return self.share * tf.abs(strength)[:, None] * tf.exp(tf.minimum(rates, 10.0))
 
 
-class Encoder(keras.Model):  # type: ignore[misc]
-    """Stacked LSTM over the last L events, then one attention read-out a channel: p_uk, (B, K, d).
+class Stretch(keras.layers.Layer):  # type: ignore[misc]
+    """A user's stretch rho within -1..1, from the user's pace; towards 0 the fewer events it is known from.
 
-    Padding stands right of the valid entries: a causal LSTM never carries it into them, and attention gives it
-    no weight. So the LSTM needs no mask, which keeps cuDNN's fast path open on a GPU.
+    It multiplies the jumps of channel k by exp(rho tilt_k): more of a slow user's strength goes to long half-lives.
+    Half-lives stay those of all users, so memory is added up and read as without it (DESIGN properties 1 to 5). A
+    model keeps each user's rho as of its training, 0 for users who came later. One channel leaves nothing to tilt.
     """
 
-    def __init__(self, architecture: Architecture, name: str = "encoder") -> None:
+    def __init__(self, half_lives_days: tuple[float, ...], name: str = "stretch") -> None:
         super().__init__(name=name)
-        channels, size = architecture.channels, architecture.vector_size
-        self.event_types = architecture.event_types
-        self.project = keras.layers.Dense(architecture.lstm_units[0], name="project")
-        self.recurrent = [
-            keras.layers.LSTM(units, return_sequences=True, name=f"lstm_{place}")
-            for place, units in enumerate(architecture.lstm_units, start=1)
-        ]
-        self.content = keras.layers.Dense(channels, name="content")
-        last = architecture.lstm_units[-1]
-        self.age_weight = self.add_weight(name="age_weight", shape=(channels,), initializer="zeros")
-        self.from_state = self.add_weight(
-            name="from_state", shape=(channels, last, size), initializer=keras.initializers.RandomNormal(stddev=0.1)
+        logs = np.log(half_lives_days)
+        span = max(float(np.ptp(logs)), 1e-9) / 2
+        # No user is stretched at the start; a stretch of 1 would then be worth a factor e at the longest half-life.
+        self.pace_weights = self.add_weight(name="pace_weights", shape=(PACE_FEATURES,), initializer="zeros")
+        self.tilt = self.add_weight(
+            name="tilt",
+            shape=(len(half_lives_days),),
+            initializer=keras.initializers.Constant((logs - (logs.max() + logs.min()) / 2) / span),
         )
-        self.from_items = self.add_weight(name="from_items", shape=(channels, size, size), initializer="glorot_uniform")
-        self.everyone = self.add_weight(name="everyone", shape=(channels, size), initializer="zeros")
-        self._build(architecture)
 
-    def _build(self, architecture: Architecture) -> None:
-        self.project.build((None, None, architecture.encoder_inputs))
-        for layer, units in zip(self.recurrent, (architecture.lstm_units[0], *architecture.lstm_units), strict=False):
-            layer.build((None, None, units))
-        self.content.build((None, None, architecture.lstm_units[-1]))
-        self.built = True
+    def call(self, pace: Tensor, events: Tensor) -> Tensor:
+        """Paces (n, PACE_FEATURES) and numbers of events (n,) give rho (n,)."""
+        known = events / (events + STRETCH_PRIOR_EVENTS)
+        return tf.tanh(tf.linalg.matvec(pace, self.pace_weights.value)) * known
 
-    def call(
-        self,
-        inputs: Tensor,
-        features: Tensor,
-        types: Tensor,
-        strength: Tensor,
-        age_days: Tensor,
-        length: Tensor,
-        half_lives_days: Tensor,
-    ) -> Tensor:
-        """Item inputs (B, L, d), features (B, L, F), types, strengths and ages (B, L), lengths (B,) give (B, K, d).
-
-        Ages are counted from the user's last event, so that nothing changes while nothing happens.
-        """
-        kinds = tf.one_hot(types, self.event_types)
-        state = self.project(tf.concat([inputs, features, kinds, strength[..., None]], axis=-1))
-        for layer in self.recurrent:
-            state = layer(state)
-        weights = self._attention(state, age_days, length, half_lives_days)
-        states = tf.einsum("blk,blh->bkh", weights, state)
-        items = tf.einsum("blk,bld->bkd", weights, inputs)
-        read = tf.einsum("bkh,khd->bkd", states, self.from_state.value)
-        return read + tf.einsum("bkd,kde->bke", items, self.from_items.value) + self.everyone.value
-
-    def _attention(self, state: Tensor, age_days: Tensor, length: Tensor, half_lives_days: Tensor) -> Tensor:
-        """Weights (B, L, K): content plus the channel's own decay of the age; all zero for a user without events."""
-        fading = tf.exp(self.age_weight.value) * LN2 / half_lives_days
-        logits = self.content(state) - age_days[..., None] * fading
-        valid = tf.sequence_mask(length, tf.shape(age_days)[1])[..., None]
-        weights = tf.nn.softmax(tf.where(valid, logits, MASKED), axis=1)
-        return tf.where(valid, weights, 0.0)
+    def factors(self, rho: Tensor) -> Tensor:
+        """What rho (n,) multiplies jumps by: (n, K)."""
+        return tf.exp(rho[:, None] * self.tilt.value)
 
 
 class Network(keras.Model):  # type: ignore[misc]
-    """All that is trained, side by side; the losses put it together."""
+    """All that is trained, side by side; the losses put it together.
 
-    def __init__(self, architecture: Architecture, category: NDArray[np.int32]) -> None:
+    `content` is that of the items and of the cold row behind them.
+    `dropout` is the encoder's, in training only.
+    """
+
+    def __init__(self, architecture: Architecture, content: ItemContent, dropout: float = 0.0) -> None:
         super().__init__(name="network")
         self.architecture = architecture
         self.half_lives = HalfLives(architecture.half_lives_days)
-        self.items = ItemParameters(architecture, category)
+        self.items = ItemParameters(architecture, content)
         self.jump = Jump(architecture)
-        self.encoder = Encoder(architecture)
+        self.stretch = Stretch(architecture.half_lives_days) if architecture.stretch else None
+        self.encoder = Encoder(architecture, dropout)
         self.built = True
 
     def jumps(self, features: Tensor, items: Tensor, types: Tensor, strength: Tensor) -> Tensor:
@@ -223,14 +217,5 @@ class Network(keras.Model):  # type: ignore[misc]
         """Every array that the nightly job needs, by name."""
         jump = {f"jump/{weight.name}": weight.numpy() for weight in self.jump.weights}
         half_lives = {"half_lives_days": self.half_lives.days().numpy()}
-        return {**half_lives, **self.items.folded(), **jump, **encoder_weights(self.encoder)}
-
-
-def encoder_weights(encoder: Encoder) -> Weights:
-    """The encoder's arrays by their place in it, such as encoder/lstm_1/lstm_cell/kernel."""
-    return {encoder_name(weight): weight.numpy() for weight in encoder.weights}
-
-
-def encoder_name(weight: Any) -> str:
-    """Name of one of the encoder's weights in a published model; Keras leaves the model's own name out of layers'."""
-    return "encoder/" + str(weight.path).removeprefix("encoder/")
+        stretch = {} if self.stretch is None else {"stretch/tilt": self.stretch.tilt.numpy()}
+        return {**half_lives, **self.items.folded(), **jump, **stretch, **encoder_weights(self.encoder)}

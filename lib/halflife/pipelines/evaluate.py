@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.table import Column, Table
 
@@ -97,24 +98,24 @@ def _night(job: Job, night: date) -> Night:
     return Night(
         as_of=night,
         model=ModelInputs(
-            NAME, _scorer(job, night, items.count()), *(store.read(spark, t, night) for t in ("user_states", "memory"))
+            NAME, _scorer(job, night, items), *(store.read(spark, t, night) for t in ("user_states", "memory"))
         ),
         lists=PublishedLists(f"{NAME}_list", lists.select("user_index", "rank", "item_index")),
         scores=PublishedScores(NAME, store.read(spark, "scores", night), users.count(), horizon_days),
     )
 
 
-def _scorer(job: Job, night: date, items: int) -> ModelScorer:
-    """The model that scored a night, by its version."""
+def _scorer(job: Job, night: date, items: DataFrame) -> ModelScorer:
+    """The model that scored a night, by its version, over the night's items."""
     figures = _figures(job, night)
     trained = job.warehouse.last_night("train", night, inclusive=True)
     if figures["model_kind"] == "exponential":
-        return ModelScorer.exponential(figures["half_lives_days"], figures["horizon_days"], items)
+        return ModelScorer.exponential(figures["half_lives_days"], figures["horizon_days"], items.count())
     model = artifact.load(job.warehouse.path("models", trained or night))
     if model.version != figures["model"]:
         raise InputMissingError(
             f"scores of {night} were made by model {figures['model']}, but {model.version} is published now: "
             f"score the night again"
         )
-    side = model.item_side(items)
+    side = model.item_side(items.count(), items.where(F.col("item_index") >= model.items).toPandas())
     return ModelScorer(model.half_lives_days, model.horizon_days, side.bias, side.vectors)

@@ -193,8 +193,10 @@ def _stage_scores(job: Job, night: Run, model: Model) -> int:
     """Write the score of every pair and each user's best items; returns the number of pairs."""
     store, spark, config = job.warehouse, job.spark, job.config.score
     users = store.read(spark, "users", job.as_of).where(F.col("user_id").isNotNull())
-    items = store.read(spark, "items", job.as_of).select("item_index", "item_id").toPandas()
-    ids, position, side = tables.in_item_order(items, model.item_side(len(items)))
+    catalogue = store.read(spark, "items", job.as_of)
+    items = catalogue.select("item_index", "item_id").toPandas()
+    new = catalogue.where(F.col("item_index") >= model.items).toPandas()
+    ids, position, side = tables.in_item_order(items, model.item_side(len(items), new))
     context = tables.Night(
         at_seconds=instant(job.as_of).timestamp(),
         half_lives_days=model.half_lives_days,

@@ -60,8 +60,7 @@ def jumps(events: DataFrame, model_directory: Path) -> DataFrame:
     def jump(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         model = _model(model_directory)
         for batch in batches:
-            columns = {name: batch[name].to_numpy() for name in EVENT_COLUMNS}
-            values = model.jumps(columns)
+            values = model.jumps({name: batch[name].to_numpy() for name in ("user_index", *EVENT_COLUMNS)})
             sign = np.sign(batch["strength"].to_numpy())[:, None]
             yield pd.DataFrame(
                 {

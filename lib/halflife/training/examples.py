@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halflife.decay import SECONDS_PER_DAY
-from halflife.model.batch import Batch, EventTable, Floats, Indexes, Pairs, Targets
+from halflife.model.architecture import PACE_FEATURES
+from halflife.model.batch import Batch, EventTable, Floats, Indexes, Pairs, Targets, Users
 from halflife.model.features import (
     EVENT_FEATURES,
     SEQUENCE_FEATURES,
@@ -24,53 +26,80 @@ from halflife.model.features import (
 )
 
 Times = NDArray[np.float64]
+Columns = Mapping[str, NDArray[Any]]
 
-COLUMNS: Final = (
-    "item_index",
-    "type_index",
-    "strength",
-    "event_seconds",
-    "gap_log",
-    "revisit_gap_log",
-    "revisit_count",
-    "session_position",
-    "hour",
-    "weekday",
-)
+COLUMNS: Final = {
+    "item_index": np.int32,
+    "type_index": np.int32,
+    "strength": np.float32,
+    "event_seconds": np.float64,
+    "gap_log": np.float32,
+    "revisit_gap_log": np.float32,
+    "revisit_count": np.int32,
+    "session_position": np.int32,
+    "hour": np.int32,
+    "weekday": np.int32,
+}
 
 
 @dataclass(frozen=True)
 class History:
-    """One user's events, oldest first: (n,) times, items, types and strengths, and the features of both networks."""
+    """One user's events, oldest first: `columns` holds COLUMNS as (n,) arrays, what is read of them follows."""
 
-    seconds: Times
-    item: Indexes
-    type: Indexes
-    strength: Floats
-    first_visit: NDArray[np.bool_]
-    session_start: NDArray[np.bool_]
-    jump_features: Floats
-    sequence_features: Floats
+    columns: Columns
+    user: int = -1  # its index, where that is known
 
     def __len__(self) -> int:
         return len(self.seconds)
+
+    @property
+    def seconds(self) -> Times:
+        """Epoch seconds, ascending."""
+        return self.columns["event_seconds"]
+
+    @property
+    def item(self) -> Indexes:
+        """Item indexes."""
+        return self.columns["item_index"]
+
+    @property
+    def type(self) -> Indexes:
+        """Event types by their number."""
+        return self.columns["type_index"]
+
+    @property
+    def strength(self) -> Floats:
+        """Signed strengths."""
+        return self.columns["strength"]
+
+    @property
+    def first_visit(self) -> NDArray[np.bool_]:
+        """Whether an event is the user's first on its item."""
+        return np.asarray(self.columns["revisit_count"] == 0)
+
+    @property
+    def session_start(self) -> NDArray[np.bool_]:
+        """Whether an event is the first of its session."""
+        return np.asarray(self.columns["session_position"] == 0)
+
+    @cached_property
+    def jump_features(self) -> Floats:
+        """What the jump sees of each event, (n, EVENT_FEATURES)."""
+        return event_features_of_sequences(self.columns)
+
+    @cached_property
+    def sequence_features(self) -> Floats:
+        """What the encoder sees of each event, (n, SEQUENCE_FEATURES)."""
+        return sequence_features(self.columns)
 
 
 def history_of(row: Mapping[str, Any], before_seconds: float) -> History:
     """One row of the training table (columns of `sequences`), cut to its valid entries before `before_seconds`."""
     seconds = np.asarray(row["event_seconds"], dtype=np.float64)[: int(row["length"])]
     count = int(np.searchsorted(seconds, before_seconds, side="left"))
-    columns = {name: np.asarray(row[name])[:count] for name in COLUMNS}
-    return History(
-        seconds=seconds[:count],
-        item=columns["item_index"].astype(np.int32),
-        type=columns["type_index"].astype(np.int32),
-        strength=columns["strength"].astype(np.float32),
-        first_visit=columns["revisit_count"] == 0,
-        session_start=columns["session_position"] == 0,
-        jump_features=event_features_of_sequences(columns),
-        sequence_features=sequence_features(columns),
-    )
+    # Copies: a slice would keep the whole row group that it was read with.
+    columns = {name: np.array(row[name][:count], dtype=kind) for name, kind in COLUMNS.items()}
+    return History(columns, int(row.get("user_index", -1)))
 
 
 def random_cuts(
@@ -93,6 +122,29 @@ def random_cuts(
     return np.asarray(last + scale * np.log2(oldest + rng.random(count) * (1 - oldest)))
 
 
+def pace(history: History, known: NDArray[Any]) -> Floats:
+    """How fast a user lives, from the first `known` (C,) events, each number at least 1: (C, PACE_FEATURES) of about 1.
+
+    The share of returns to an item and their mean silence, the mean gap between sessions, and how much there is. Means
+    are of ln(1 + days): what a half-life of this user could be.
+    """
+    again, start = ~history.first_visit, history.session_start
+    silence, gap = (_log_days(history.columns[name]) for name in ("revisit_gap_log", "gap_log"))
+    returns, sessions = np.cumsum(again)[known - 1], np.cumsum(start)[known - 1]
+    columns = [
+        returns / known,
+        np.cumsum(silence * again)[known - 1] / np.maximum(returns, 1) / 3,
+        np.cumsum(gap * start)[known - 1] / np.maximum(sessions, 1),
+        np.log1p(known) / 5,
+    ]
+    numbers: Floats = np.stack(columns, axis=1).astype(np.float32)
+    return numbers
+
+
+def _log_days(log_seconds: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.asarray(np.log1p(np.expm1(log_seconds.astype(np.float64)) / SECONDS_PER_DAY))
+
+
 def next_session(history: History, after: float, before: float) -> tuple[float, Indexes] | None:
     """Time and items of the user's first session that starts in [after, before); None without one or without a past."""
     starts = np.flatnonzero(history.session_start & (history.seconds >= after) & (history.seconds < before))
@@ -102,10 +154,20 @@ def next_session(history: History, after: float, before: float) -> tuple[float, 
     return float(history.seconds[starts[0]]), np.unique(history.item[starts[0] : end])
 
 
-def batch_of(histories: Sequence[History], cuts: Sequence[Times], sequence_length: int, horizon_days: float) -> Batch:
-    """Put users and their cut times (in epoch seconds) together; users without cuts add nothing."""
+def batch_of(
+    histories: Sequence[History],
+    cuts: Sequence[Times],
+    sequence_length: int,
+    horizon_days: float,
+    futures: Sequence[History] | None = None,
+) -> Batch:
+    """Put users and their cut times (in epoch seconds) together; users without cuts add nothing.
+
+    Targets are taken from `futures`, the users' histories as they were, where `histories` are augmented ones.
+    """
     horizon = horizon_days * SECONDS_PER_DAY
-    parts = [_UserPart(h, c, sequence_length, horizon) for h, c in zip(histories, cuts, strict=True) if len(c)]
+    users = zip(histories, cuts, histories if futures is None else futures, strict=True)
+    parts = [_UserPart(seen, times, horizon, future) for seen, times, future in users if len(times)]
     events = np.cumsum([0, *(part.events for part in parts)])
     pairs = np.cumsum([0, *(len(part.pair_item) for part in parts)])
     rows = np.cumsum([0, *(len(part.cuts) for part in parts)])
@@ -135,20 +197,23 @@ def batch_of(histories: Sequence[History], cuts: Sequence[Times], sequence_lengt
                 np.int32,
             ),
         ),
+        users=Users(
+            pace=_joined([pace(p.history, p.known) for p in parts], np.float32, PACE_FEATURES),
+            events=_joined([p.known for p in parts], np.float32),
+        ),
     )
 
 
 class _UserPart:
     """One user's share of a batch, counted from zero: the batch adds the offsets."""
 
-    def __init__(self, history: History, cuts: Times, sequence_length: int, horizon_seconds: float) -> None:
+    def __init__(self, history: History, cuts: Times, horizon_seconds: float, future: History) -> None:
         self.history = history
         self.cuts = cuts
         self.known = np.searchsorted(history.seconds, cuts, side="left")
         self.events = int(self.known.max())
-        self.sequence_length = sequence_length
         self._memory_terms()
-        self._collect_targets(horizon_seconds)
+        self._collect_targets(horizon_seconds, future)
 
     def _memory_terms(self) -> None:
         """Terms, and pairs numbered cut by cut over the items known before the last cut."""
@@ -162,13 +227,13 @@ class _UserPart:
         self.pair_item = np.tile(self.items, len(self.cuts))
         self.with_negative = np.unique(self.term_pair[self.history.strength[self.term_event] < 0])
 
-    def _collect_targets(self, horizon_seconds: float) -> None:
-        ends = np.searchsorted(self.history.seconds, self.cuts + horizon_seconds, side="left")
+    def _collect_targets(self, horizon_seconds: float, future: History) -> None:
+        begins, ends = (future.seconds.searchsorted(self.cuts + after, side="left") for after in (0, horizon_seconds))
         cuts, items, strengths = [], [], []
-        for number, (begin, end) in enumerate(zip(self.known, ends, strict=True)):
-            positive = np.maximum(self.history.strength[begin:end], 0)
+        for number, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+            positive = np.maximum(future.strength[begin:end], 0)
             chosen = positive > 0
-            found, place = np.unique(self.history.item[begin:end][chosen], return_inverse=True)
+            found, place = np.unique(future.item[begin:end][chosen], return_inverse=True)
             cuts.append(np.full(len(found), number))
             items.append(found)
             strengths.append(np.bincount(place, weights=positive[chosen], minlength=len(found)))

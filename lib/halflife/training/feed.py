@@ -1,4 +1,4 @@
-"""The training table through petastorm: disjoint row groups a rank, in an order of the seed."""
+"""The training table through petastorm: disjoint row groups a shard, in an order of the seed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from halflife.training.examples import COLUMNS, History, history_of
 
 # petastorm keeps its own schemas as pickles in this file; reading one would run whatever it holds.
 PICKLED_METADATA: Final = "_common_metadata"
+# Beside the arrays of events.
+OF_USER: Final = ("length", "user_index")
 
 
 def check_folder(folder: Path) -> None:
@@ -23,6 +25,12 @@ def check_folder(folder: Path) -> None:
         raise InputMissingError(f"{folder}: holds {PICKLED_METADATA}, a pickle; write plain Parquet instead")
     if not any(folder.glob("*.parquet")):
         raise InputMissingError(f"{folder}: no Parquet files")
+
+
+def shards_with_rows(folder: Path, shards: int) -> int:
+    """How many of the shards can hold rows: one a row group at most."""
+    groups: int = sum(pq.read_metadata(path).num_row_groups for path in folder.glob("*.parquet"))
+    return min(shards, groups)
 
 
 def histories(
@@ -36,7 +44,7 @@ def histories(
     buffer: list[History] = []
     for rows in _row_groups(folder, shard, shards, seed):
         for place in range(len(rows.length)):
-            row = {name: getattr(rows, name)[place] for name in (*COLUMNS, "length")}
+            row = {name: getattr(rows, name)[place] for name in (*COLUMNS, *OF_USER)}
             buffer.append(history_of(row, before_seconds))
             if len(buffer) == shuffle_rows:
                 yield from _shuffled(buffer, rng)
@@ -47,15 +55,15 @@ def histories(
 def _row_groups(folder: Path, shard: int, shards: int, seed: int) -> Iterator[Any]:
     """Row groups of a shard as named tuples of columns; none for the shards that come after the last row group."""
     # petastorm refuses all shards where there are more of them than row groups.
-    used = min(shards, sum(pq.read_metadata(path).num_row_groups for path in folder.glob("*.parquet")))
+    used = shards_with_rows(folder, shards)
     if shard >= used:
         return
     reader = make_batch_reader(
         folder.resolve().as_uri(),
-        schema_fields=[f"^{name}$" for name in (*COLUMNS, "length")],
+        schema_fields=[f"^{name}$" for name in (*COLUMNS, *OF_USER)],
         reader_pool_type="dummy",
         shuffle_row_groups=True,
-        seed=seed,
+        seed=seed + 1,  # petastorm takes 0 for no seed, and shuffles by NumPy's global state
         num_epochs=1,
         cur_shard=shard,
         shard_count=used,

@@ -6,11 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from halflife.config import ModelConfig
 from halflife.decay import LN2, SECONDS_PER_DAY
+from halflife.model.architecture import Architecture
+from halflife.model.content import category_names, content_of, feature_names, vector_sizes
 from halflife.model.network import Network
-from halflife.training.examples import History
+from halflife.training.examples import History, pace
 
 Counts = NDArray[np.float64]
 
@@ -81,6 +85,24 @@ def count_items(histories: Iterable[History], items: int, before_seconds: float)
     return ItemCounts(events, returns, first, days)
 
 
+def new_network(config: ModelConfig, items: pd.DataFrame, event_types: int, sequence_length: int) -> Network:
+    """An untrained network for a catalogue (columns of the items table, item_index 0..n-1 in order)."""
+    categories = category_names(items)
+    architecture = Architecture(
+        items=len(items),
+        event_types=event_types,
+        categories=len(categories) + 1,
+        sequence_length=sequence_length,
+        features=feature_names(items),
+        vectors=vector_sizes(items),
+        **config.model_dump(exclude={"kind", "half_life_days", "dropout"}),
+    )
+    content = content_of(
+        items, categories, architecture.features, architecture.feature_buckets, architecture.vectors
+    ).with_cold()
+    return Network(architecture, content, config.dropout)
+
+
 def start_network(network: Network, counts: ItemCounts, law_days: float) -> None:
     """Set a new network to the baseline that it has to beat: popularity, and the classical law by propensity."""
     network.items.bias.assign(counts.log_rates)
@@ -95,6 +117,16 @@ def follow_counts(network: Network, before: ItemCounts, after: ItemCounts) -> No
     network.items.bias.assign(network.items.bias.numpy() + after.log_rates - before.log_rates)
     network.items.features.assign(after.features)
     network.items.log_propensity.assign(after.log_propensity)
+
+
+def user_stretches(network: Network, histories: Iterable[History]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Index and stretch of users as of the end of their histories; of those without events there is none."""
+    found = [(h.user, pace(h, np.array([len(h)]))[0], len(h)) for h in histories if len(h)]
+    if network.stretch is None or not found:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+    users, paces, events = zip(*found, strict=True)
+    stretch = network.stretch(np.stack(paces), np.asarray(events, dtype=np.float32)).numpy()
+    return np.asarray(users, dtype=np.int64), stretch
 
 
 def law_log_rates(half_lives_days: tuple[float, ...], law_days: float, repeats: float) -> NDArray[np.float32]:

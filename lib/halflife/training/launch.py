@@ -1,22 +1,25 @@
-"""Training from a Spark job: Horovod ranks as Spark tasks, the published model back in a folder."""
+"""Training from a job: Horovod ranks as Spark tasks or as processes of horovodrun, the model back in a folder."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from halflife.config import Config
-from halflife.errors import ConfigError
+from halflife.config import Config, TrainConfig
+from halflife.errors import ConfigError, HalflifeError, InputMissingError
 from halflife.model import artifact
-from halflife.training import feed
+from halflife.training import checkpoint, feed, lifeline
 from halflife.training.task import RankResult, Report, TrainingTask
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_SECONDS = 0.5
 # A rank has one core; TensorFlow's own pools are set in the rank, these are the libraries' below it.
-RANK_ENVIRONMENT = {
+RANK_ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     # petastorm reads by pyarrow's legacy dataset, which warns of it at every row group.
     "PYTHONWARNINGS": "ignore::FutureWarning",
@@ -32,6 +35,16 @@ RANK_ENVIRONMENT = {
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
 }
+# In what a rank says that ends because another one did: the name of the operation that broke.
+ECHO: Final = "Horovod"
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What outlives a run: the folder of its checkpoints, and that of TensorBoard's files (None: none)."""
+
+    checkpoints: Path
+    events: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -51,24 +64,26 @@ def train_model(
     config: Config,
     work_dir: Path,
     report: Report,
+    keep: Keep | None = None,
+    champion: Path | None = None,
 ) -> TrainedModel:
     """Train on the Parquet table `training_rows_path` (columns of `sequences`, one row a user) before `as_of_seconds`.
 
-    `items` has item_index 0..n-1 in order, item_id and category. The model is written to `work_dir`/model and checked
-    by loading it. `report` hears of every step of the training. On a cluster both folders must be visible to all nodes.
+    `items` has the columns of the items table, item_index 0..n-1 in order. The model is written to `work_dir`/model and
+    checked by loading it. `report` hears of every step of the training. A run that was killed goes on from what `keep`
+    holds; `champion` is a published model to be compared with on the validation days, which it must not have seen.
+    On a cluster all folders must be visible to all nodes.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
-    directory = work_dir / "model"
+    directory, keep = work_dir / "model", keep or Keep(work_dir / "checkpoints")
     if config.model.kind == "exponential":
-        return _exponential(directory, items, event_types, as_of_seconds, config)
-    if config.train.validation_days < config.model.horizon_days:
-        raise ConfigError(
-            f"train.validation_days: {config.train.validation_days} days do not hold one horizon "
-            f"(model.horizon_days: {config.model.horizon_days:g})"
-        )
+        law_days = config.model.half_life_days
+        return TrainedModel(exponential(directory, law_days, items, event_types, as_of_seconds, config), directory)
+    _check(config)
     feed.check_folder(training_rows_path)
     items_path = work_dir / "items.parquet"
-    items[["item_index", "item_id", "category"]].to_parquet(items_path, index=False)
+    content = [name for name in ("features", "vectors") if name in items and items[name].map(bool).any()]
+    items[["item_index", "item_id", "category", *content]].to_parquet(items_path, index=False)
     task = TrainingTask(
         rows=training_rows_path.resolve(),
         items=items_path.resolve(),
@@ -80,48 +95,28 @@ def train_model(
         model=config.model,
         train=config.train,
         config=config.model_dump(mode="json", include={"model", "train", "sessionize", "event_types"}),
+        keep=keep.checkpoints.resolve(),
+        champion=champion,
+        events=None if keep.events is None else keep.events.resolve(),
     )
-    with _following(task.progress_file, report):
+    with lifeline.held(keep.checkpoints), _following(task.progress_file, report):
         results = run_ranks(spark, task)
     artifact.load(directory)
     return TrainedModel(results[0].metrics, directory)
 
 
-def run_ranks(spark: SparkSession, task: TrainingTask) -> list[RankResult]:
-    """Run the training function on `train.ranks` Horovod ranks in Spark tasks; their results by rank."""
-    import horovod.spark
-
-    context = spark.sparkContext
-    ranks = task.train.ranks
-    if context.defaultParallelism < ranks:
-        raise ConfigError(f"train.ranks: {ranks} ranks need as many cores, the master has {context.defaultParallelism}")
-    local = str(context.master).startswith("local")
-    results: list[RankResult] = horovod.spark.run(
-        _train_rank,
-        args=(task,),
-        num_proc=ranks,
-        use_gloo=True,
-        nics={"lo"} if local else None,
-        env={**os.environ, **RANK_ENVIRONMENT},
-        start_timeout=task.train.start_timeout_seconds,
-        verbose=0,
-    )
-    return results
-
-
-def _train_rank(task: TrainingTask) -> RankResult:
-    """Imported late: the driver needs no TensorFlow."""
-    from halflife.training.loop import train_rank
-
-    return train_rank(task)
-
-
-def _exponential(
-    directory: Path, items: pd.DataFrame, event_types: list[str], as_of_seconds: float, config: Config
-) -> TrainedModel:
+def exponential(
+    directory: Path,
+    half_life_days: float,
+    items: pd.DataFrame,
+    event_types: list[str],
+    as_of_seconds: float,
+    config: Config,
+) -> dict[str, float]:
+    """Write the classical law with a half-life as a model; returns its figures."""
     law = artifact.exponential(
         directory,
-        half_life_days=config.model.half_life_days,
+        half_life_days=half_life_days,
         horizon_days=config.model.horizon_days,
         sequence_length=config.sessionize.sequence_length,
         items=items,
@@ -129,7 +124,116 @@ def _exponential(
         as_of_seconds=as_of_seconds,
         config=config.model_dump(mode="json", include={"model"}),
     )
-    return TrainedModel(law.manifest.metrics, directory)
+    return law.manifest.metrics
+
+
+def run_ranks(spark: SparkSession, task: TrainingTask) -> list[RankResult]:
+    """Run the training function on `train.ranks` Horovod ranks; their results by rank.
+
+    A rank that fails or dies ends them all: Raises HalflifeError that says which, and where the next run goes on.
+    """
+    file, ranks = task.write(), range(task.train.ranks)
+    for rank in ranks:
+        task.result_file(rank).unlink(missing_ok=True)
+    try:
+        if task.train.launcher == "spark":
+            _run_in_spark(spark, file, task.train)
+        else:
+            _run_on_hosts(file, task.train)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise _failure(task, [RankResult.read(task, rank) for rank in ranks], str(error)) from error
+    results = [RankResult.read(task, rank) for rank in ranks]
+    done = [result for result in results if result is not None and result.error is None]
+    if len(done) < len(results):
+        raise _failure(task, results, "")
+    return done
+
+
+def _check(config: Config) -> None:
+    """Raises ConfigError for what would only show when the ranks run."""
+    train = config.train
+    if train.validation_days < config.model.horizon_days:
+        raise ConfigError(
+            f"train.validation_days: {train.validation_days} days do not hold one horizon "
+            f"(model.horizon_days: {config.model.horizon_days:g})"
+        )
+    if train.mlflow_uri is not None and find_spec("mlflow") is None:
+        raise ConfigError("train.mlflow_uri: MLflow is not installed: pip install 'halflife[mlflow]'; or leave it null")
+
+
+def _run_in_spark(spark: SparkSession, file: Path, train: TrainConfig) -> None:
+    """Every rank is a Spark task."""
+    import horovod.spark
+
+    context = spark.sparkContext
+    if context.defaultParallelism < train.ranks:
+        raise ConfigError(
+            f"train.ranks: {train.ranks} ranks need as many cores, the master has {context.defaultParallelism}"
+        )
+    horovod.spark.run(
+        _rank,
+        args=(str(file),),
+        num_proc=train.ranks,
+        use_gloo=True,
+        nics={"lo"} if str(context.master).startswith("local") else None,
+        env=_environment(train),
+        start_timeout=train.start_timeout_seconds,
+        verbose=0,
+    )
+
+
+def _rank(file: str) -> int:
+    from halflife.train import run
+
+    return run(Path(file))
+
+
+def _run_on_hosts(file: Path, train: TrainConfig) -> None:
+    """Every rank is a process that horovodrun starts, over ssh where it is not on this machine."""
+    local = train.hosts == "localhost"
+    command = [
+        str(Path(sys.executable).with_name("horovodrun")),
+        *("-np", str(train.ranks), "-H", f"localhost:{train.ranks}" if local else train.hosts, "--gloo"),
+        *("--start-timeout", str(train.start_timeout_seconds)),
+        *(("--network-interfaces", "lo") if local else ()),
+        *(sys.executable, "-m", "halflife.train", str(file)),
+    ]
+    subprocess.run(command, env=_environment(train), check=True)
+
+
+def _environment(train: TrainConfig) -> dict[str, str]:
+    limit = str(train.stall_timeout_seconds)
+    # A rank that dies breaks its connections at once; one that hangs is waited for so long.
+    stall = {
+        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(min(60, train.stall_timeout_seconds)),
+        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": limit,
+        "HOROVOD_GLOO_TIMEOUT_SECONDS": limit,
+    }
+    return {**os.environ, **RANK_ENVIRONMENT, **stall}
+
+
+def _failure(task: TrainingTask, results: list[RankResult | None], said: str) -> HalflifeError:
+    """What went wrong, from what the ranks left: the first cause rather than its echo on the other ranks.
+
+    `said` is the launcher's word for it.
+    """
+    failed = [result for result in results if result is not None and result.error is not None]
+    for result in failed:
+        if result.exit_code == ConfigError.exit_code:
+            return ConfigError(result.error)
+        if result.exit_code == InputMissingError.exit_code:
+            return InputMissingError(result.error)
+    position = None if task.keep is None else checkpoint.position_in(task.keep)
+    remedy = f"run again: it goes on from {position.words}" if position else "run again: there is no checkpoint yet"
+    for result in failed:
+        if ECHO not in str(result.error):
+            return HalflifeError(f"training failed on rank {result.rank}: {result.error}; {remedy}")
+    silent = [str(rank) for rank, result in enumerate(results) if result is None]
+    if len(silent) == len(results):
+        return HalflifeError(f"training ended without a word from any rank ({' '.join(said.split())[:200]}); {remedy}")
+    return HalflifeError(f"training ended: rank {', '.join(silent) or '?'} died without a word (killed?); {remedy}")
 
 
 @contextmanager

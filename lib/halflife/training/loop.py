@@ -1,8 +1,8 @@
 """The training function that every Horovod rank runs, whoever launched it.
 
-All ranks take the same number of steps, agreed before each epoch: a rank whose shard ends early goes on with empty
-batches, which add nothing to the sums that gradients are made of. So skewed or empty shards never leave the others
-waiting.
+The users are shared out to `train.shards` virtual shards, and the ranks read the shards. A step takes from each shard
+its share of the shard's users, so a batch of all ranks is the same whatever their number, every shard ends with the
+last step, and all ranks take the same number of steps: a rank without rows adds empty batches.
 """
 
 from __future__ import annotations
@@ -22,17 +22,26 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from halflife.decay import SECONDS_PER_DAY
-from halflife.errors import InputMissingError
+from halflife.errors import HalflifeError, InputMissingError
 from halflife.model import artifact
-from halflife.model.architecture import Architecture
 from halflife.model.batch import Batch
-from halflife.model.losses import point_process
 from halflife.model.network import Network
-from halflife.training import feed
+from halflife.training import feed, law
+from halflife.training.augmentation import augmented
+from halflife.training.champion import Champion
+from halflife.training.checkpoint import Checkpoints, Position
 from halflife.training.examples import History, batch_of, random_cuts
-from halflife.training.initial import ItemCounts, count_items, follow_counts, start_network
+from halflife.training.initial import (
+    ItemCounts,
+    count_items,
+    follow_counts,
+    new_network,
+    start_network,
+    user_stretches,
+)
+from halflife.training.step import Step
 from halflife.training.task import ProgressFile, RankResult, TrainingTask
-from halflife.training.tensors import batch_specs
+from halflife.training.tracking import Tracker
 from halflife.training.validation import ValidationUsers, Validator, figures
 
 # Of the time before the first cut, how much is history only: the first examples need something to look back on.
@@ -40,10 +49,13 @@ HISTORY_SHARE = 0.15
 STEPS_PER_REPORT = 10
 # The validation users and the first count are read in an order of their own, the same in every run.
 COUNT_SEED = 0
+USERS_PER_COUNT = 512
+
+Counts = NDArray[np.float64]
 
 
 def train_rank(task: TrainingTask) -> RankResult:
-    """Train on this rank's shard; rank 0 publishes the model into `task.model_directory`."""
+    """Train on this rank's shards; rank 0 publishes the model into `task.model_directory`."""
     hvd.init()
     use_one_core()
     keras.utils.set_random_seed(task.train.seed)
@@ -51,8 +63,7 @@ def train_rank(task: TrainingTask) -> RankResult:
     trainer = Trainer(task)
     metrics = trainer.run()
     metrics["train_seconds"] = time.monotonic() - begin
-    if hvd.rank() == 0:
-        trainer.publish(metrics)
+    trainer.publish(metrics)
     return RankResult(hvd.rank(), metrics, weights_digest(trainer.network))
 
 
@@ -73,39 +84,49 @@ class Trainer:
         self.task = task
         self.items = pd.read_parquet(task.items)
         self.progress = ProgressFile(task.progress_file if hvd.rank() == 0 else None)
-        self.rng = np.random.default_rng([task.train.seed, hvd.rank()])
-        self.users = 0
+        self.tracker = Tracker(task) if hvd.rank() == 0 else None
+        self.shards = feed.shards_with_rows(task.rows, task.train.shards)
+        self.users = np.zeros(self.shards)
         self.first_seconds = task.as_of_seconds
-        self.held_out = ValidationUsers()
-        self.counts = self._read_through(task.validation_start)
-        self.network = Network(_architecture(task, self.items), _categories(self.items))
+        self.held_out, self.tuning = ValidationUsers(), ValidationUsers()
+        self.counts, self.counts_before = self._read_through()
+        self.network = new_network(task.model, self.items, len(task.event_types), task.sequence_length)
         start_network(self.network, self.counts, task.model.half_life_days)
-        self.batches_per_epoch: int = _largest(math.ceil(self.users / task.train.users_per_batch))
+        self.steps: int = math.ceil(self.users.sum() / task.train.users_per_batch)
         self.step = Step(self.network, task, self._steps_planned())
         self.validator = Validator(self.network, self.held_out)
-        hvd.broadcast_variables(self.step.state(), root_rank=0)
+        self.best: list[NDArray[Any]] = []
+        self.at = Position()
+        self.lost = np.zeros(2)  # loss and examples of this rank that are not in the position yet
+        self.checkpoints = None if task.keep is None else Checkpoints(task.keep)
+        self._resume()
 
     def run(self) -> dict[str, float]:
         """Train until the validation loss no longer falls, keep the best epoch, and catch up on the held-out days."""
-        train = self.task.train
-        best, best_figures, best_epoch = self._copy(), self._validate(), 0
-        start = {f"start_{name.removeprefix('validation_')}": value for name, value in best_figures.items()}
-        loss, epoch = float("nan"), 0
-        for epoch in range(1, train.epochs + 1):
-            loss = self._epoch(epoch, self.task.validation_start)
-            now = self._validate()
-            self._say(epoch, loss, now)
-            if now["validation_loss"] < best_figures["validation_loss"]:
-                best, best_figures, best_epoch = self._copy(), now, epoch
-            elif epoch - best_epoch >= train.patience:
-                break
-        self._restore(best)
-        self._catch_up(epoch)
-        return {**start, **best_figures, "train_loss": loss, "epochs": float(epoch), "best_epoch": float(best_epoch)}
+        at = self.at
+        if not at.start:
+            at.start = at.best = self._validate()
+            self.best = self._copy()
+        rivals = {**self._law_figures(), **self._champion_figures()}
+        while not at.catching_up:
+            self._pass(self.task.validation_start)
+            self._end_epoch()
+        while at.epoch <= at.epochs_learned + self.task.train.catch_up_epochs:
+            self._pass(self.task.as_of_seconds)
+            self._next_epoch()
+            self._save()
+        if self.tracker is not None:
+            self.tracker.figures(self._steps_done(), rivals)
+            self.tracker.end()
+        start = {f"start_{name.removeprefix('validation_')}": value for name, value in at.start.items()}
+        ends = {"train_loss": at.train_loss, "epochs": float(at.epochs_learned), "best_epoch": float(at.best_epoch)}
+        return {**start, **at.best, **rivals, **ends}
 
     def publish(self, metrics: dict[str, float]) -> None:
-        """Write the model, and read it once the way the nightly job will."""
-        task = self.task
+        """Write the model on rank 0, and read it once the way the nightly job will."""
+        task, stretch = self.task, self._stretches()
+        if hvd.rank() != 0:
+            return
         artifact.save(
             task.model_directory,
             architecture=self.network.architecture,
@@ -115,84 +136,201 @@ class Trainer:
             as_of_seconds=task.as_of_seconds,
             metrics={name: value for name, value in metrics.items() if name != "train_seconds"},
             config=task.config,
+            stretch=stretch,
         )
         artifact.load(task.model_directory)
 
-    def _histories(self, seed: int, before_seconds: float) -> Iterator[History]:
+    def _stretches(self) -> NDArray[np.float32] | None:
+        """The stretch of all users, by their index, where the network has one; of users without events it is 0."""
+        if self.network.stretch is None:
+            return None
+        parts = [np.empty((0, 2))]
+        for shard in self._own_shards():
+            users = self._histories(shard, COUNT_SEED, self.task.as_of_seconds)
+            while chunk := list(islice(users, USERS_PER_COUNT)):
+                parts.append(np.stack(user_stretches(self.network, chunk), axis=1))
+        # A float64 holds an index exactly.
+        found = hvd.allgather(tf.constant(np.concatenate(parts), dtype=tf.float64)).numpy()
+        stretch = np.zeros(int(found[:, 0].max(initial=-1)) + 1, dtype=np.float32)
+        stretch[found[:, 0].astype(np.int64)] = found[:, 1]
+        return stretch
+
+    def _own_shards(self) -> range:
+        return range(hvd.rank(), self.shards, hvd.size())
+
+    def _histories(self, shard: int, seed: int, before_seconds: float) -> Iterator[History]:
         return feed.histories(
             self.task.rows,
             before_seconds=before_seconds,
-            shard=hvd.rank(),
-            shards=hvd.size(),
+            shard=shard,
+            shards=self.shards,
             seed=seed,
             shuffle_rows=self.task.train.shuffle_rows,
         )
 
-    def _read_through(self, before_seconds: float) -> ItemCounts:
-        """Count items over all ranks, this rank's users, and set validation users aside, in one pass."""
-        share = math.ceil(self.task.train.validation_users / hvd.size())
-        end, horizon = self.task.as_of_seconds, self.task.model.horizon_days
-
-        def noted() -> Iterator[History]:
-            for history in self._histories(COUNT_SEED, end):
-                self.users += 1
-                self.first_seconds = min(self.first_seconds, *history.seconds[:1])
-                if self.users <= share:
-                    self.held_out.add(history, before_seconds, end, horizon, self.users)
-                yield history
-
-        counts = count_items(noted(), len(self.items), before_seconds)
+    def _read_through(self) -> tuple[ItemCounts, ItemCounts]:
+        """Count users, and items before the validation days and before those the law is tuned on; hold users out."""
+        task, starts = self.task, (self.task.validation_start, self.task.tuning_start)
+        counts = [np.zeros(3 * (len(self.items) + 1) + 1) for _ in starts]
+        for shard in self._own_shards():
+            users = self._noted(shard)
+            while chunk := list(islice(users, USERS_PER_COUNT)):
+                for count, start in zip(counts, starts, strict=True):
+                    count += count_items(chunk, len(self.items), start).packed()
+        self.users = _summed(self.users)
         self.first_seconds = -_largest(-self.first_seconds)
         if _largest(len(self.held_out.midnights)) == 0:
             raise InputMissingError(
-                f"{self.task.rows}: no user has events before the validation days, so there is nothing to learn from: "
+                f"{task.rows}: no user has events before the validation days, so there is nothing to learn from: "
                 "the log is too short for train.validation_days"
             )
-        return ItemCounts.unpacked(_summed(counts.packed()))
+        before_validation, before_tuning = (ItemCounts.unpacked(_summed(count)) for count in counts)
+        return before_validation, before_tuning
+
+    def _noted(self, shard: int) -> Iterator[History]:
+        """A shard's users, counted; the first of them held out as validation and tuning users."""
+        task, horizon = self.task, self.task.model.horizon_days
+        share = math.ceil(task.train.validation_users / self.shards)
+        for place, history in enumerate(self._histories(shard, COUNT_SEED, task.as_of_seconds), start=1):
+            self.users[shard] += 1
+            self.first_seconds = min(self.first_seconds, *history.seconds[:1])
+            if place <= share:
+                self.held_out.add(history, task.validation_start, task.as_of_seconds, horizon, place)
+                self.tuning.add(history, task.tuning_start, task.validation_start, horizon, place)
+            yield history
+
+    def _law_figures(self) -> dict[str, float]:
+        """The tuned half-life on the validation days."""
+        horizon = self.task.model.horizon_days
+        before, now = (np.exp(counts.log_rates[:-1]) * horizon for counts in (self.counts_before, self.counts))
+        grid = self.task.train.gate_half_lives_days
+        found = law.tuned(self.tuning, self.held_out, (before, now), grid, horizon, _summed)
+        return {"law_half_life_days": found.half_life_days, "law_loss": found.loss, "law_ndcg_at_10": found.ndcg}
+
+    def _champion_figures(self) -> dict[str, float]:
+        """The champion on the validation days, where there is one that has not seen them."""
+        task = self.task
+        if task.champion is None:
+            return {}
+        champion = Champion(artifact.load(task.champion), self.items, task.model.horizon_days)
+        loss, midnights, ndcg, sessions = _summed(champion.sums(self.held_out))
+        return {"champion_loss": loss / max(midnights, 1.0), "champion_ndcg_at_10": ndcg / max(sessions, 1.0)}
 
     def _steps_planned(self) -> int:
-        return self.batches_per_epoch * (self.task.train.epochs + self.task.train.catch_up_epochs)
+        return self.steps * (self.task.train.epochs + self.task.train.catch_up_epochs)
 
-    def _epoch(self, epoch: int, end_seconds: float) -> float:
-        """One pass over the users with examples whose targets end by `end_seconds`; the loss over all ranks."""
-        total, steps = np.zeros(2), self.batches_per_epoch
-        for number, batch in enumerate(self._batches(epoch, end_seconds), start=1):
-            total += self.step.take(batch, self.rng)
-            if number % STEPS_PER_REPORT == 0 or number == steps:
-                message = f"epoch {epoch}, loss {total[0] / max(total[1], 1):.4f}"
-                self.progress.report("train", (epoch - 1) * steps + number, self._steps_planned(), message)
-        total = _summed(total)
-        return float(total[0] / max(total[1], 1.0))
+    def _steps_done(self) -> int:
+        return (self.at.epoch - 1) * self.steps + self.at.step
 
-    def _batches(self, epoch: int, end_seconds: float) -> Iterator[Batch]:
-        """Exactly `batches_per_epoch` batches, empty ones once the shard is used up."""
-        train, horizon = self.task.train, self.task.model.horizon_days
+    def _pass(self, end_seconds: float) -> None:
+        """Take the steps that are left of the epoch, on examples whose targets end by `end_seconds`."""
+        at, every = self.at, self.task.train.checkpoint_steps
+        for batch in self._batches(end_seconds):
+            self.lost += self.step.take(batch, at.epoch, at.step)
+            at.step += 1
+            if at.step % STEPS_PER_REPORT == 0 or at.step == self.steps:
+                loss = (at.loss + self.lost[0]) / max(at.examples + self.lost[1], 1)
+                self.progress.report(
+                    "train", self._steps_done(), self._steps_planned(), f"epoch {at.epoch}, loss {loss:.4f}"
+                )
+            if at.step % every == 0 and at.step < self.steps:
+                self._save()
+        self._add_up()
+
+    def _batches(self, end_seconds: float) -> Iterator[Batch]:
+        """This rank's part of the batches that are left of the epoch."""
+        train, at, horizon = self.task.train, self.at, self.task.model.horizon_days
         last = end_seconds - horizon * SECONDS_PER_DAY
         first = self.first_seconds + HISTORY_SHARE * (last - self.first_seconds)
-        users = self._histories(train.seed + epoch, end_seconds)
-        for _ in range(self.batches_per_epoch):
-            rows = list(islice(users, train.users_per_batch))
-            cuts = [random_cuts(row, train.cuts_per_user, first, last, train.recency_days, self.rng) for row in rows]
-            yield batch_of(rows, cuts, self.task.sequence_length, horizon)
+        users = {
+            shard: islice(self._histories(shard, train.seed + at.epoch, end_seconds), self._taken(shard, at.step), None)
+            for shard in self._own_shards()
+        }
+        for step in range(at.step, self.steps):
+            rows, seen, cuts = [], [], []
+            for shard, source in users.items():
+                for place in range(self._taken(shard, step), self._taken(shard, step + 1)):
+                    row, rng = next(source), np.random.default_rng([train.seed, at.epoch, shard, place])
+                    rows.append(row)
+                    cuts.append(random_cuts(row, train.cuts_per_user, first, last, train.recency_days, rng))
+                    seen.append(augmented(row, train.augmentation, rng))
+            yield batch_of(seen, cuts, self.task.sequence_length, horizon, rows)
+
+    def _taken(self, shard: int, steps: int) -> int:
+        """How many of a shard's users the first `steps` steps of an epoch take: all shards end with the last step."""
+        return int(self.users[shard]) * steps // self.steps
+
+    def _end_epoch(self) -> None:
+        """Validate, keep the best weights, and go on to the next epoch or to catching up."""
+        train, at = self.task.train, self.at
+        loss, now = at.loss / max(at.examples, 1.0), self._validate()
+        self._say(loss, now)
+        at.train_loss = loss
+        if now["validation_loss"] < at.best["validation_loss"]:
+            self.best, at.best, at.best_epoch = self._copy(), now, at.epoch
+        over = at.epoch == train.epochs or at.epoch - at.best_epoch >= train.patience
+        if over:
+            at.epochs_learned, at.catching_up = at.epoch, True
+            self._restore(self.best)
+            self._count_held_out_days()
+        self._next_epoch()
+        self._save()
+
+    def _next_epoch(self) -> None:
+        self.at.epoch, self.at.step, self.at.loss, self.at.examples = self.at.epoch + 1, 0, 0.0, 0.0
 
     def _validate(self) -> dict[str, float]:
         return figures(_summed(self.validator.sums()))
 
-    def _catch_up(self, epochs_done: int) -> None:
-        """Learn from the held-out days as well, so that new items and new habits are in the model that is published."""
-        end = self.task.as_of_seconds
-        counts = count_items(self._histories(COUNT_SEED, end), len(self.items), end)
-        after = ItemCounts.unpacked(_summed(counts.packed()))
-        follow_counts(self.network, self.counts, after)
-        for epoch in range(epochs_done + 1, epochs_done + 1 + self.task.train.catch_up_epochs):
-            self._epoch(epoch, end)
+    def _count_held_out_days(self) -> None:
+        """Let new items and new habits of the held-out days into the model that is published."""
+        end, items = self.task.as_of_seconds, len(self.items)
+        counts = np.zeros_like(self.counts.packed())
+        for shard in self._own_shards():
+            counts += count_items(self._histories(shard, COUNT_SEED, end), items, end).packed()
+        follow_counts(self.network, self.counts, ItemCounts.unpacked(_summed(counts)))
 
-    def _say(self, epoch: int, loss: float, now: dict[str, float]) -> None:
+    def _say(self, loss: float, now: dict[str, float]) -> None:
         message = (
-            f"epoch {epoch} of {self.task.train.epochs}: loss {loss:.4f}, validation loss "
+            f"epoch {self.at.epoch} of {self.task.train.epochs}: loss {loss:.4f}, validation loss "
             f"{now['validation_loss']:.4f}, NDCG@10 {now['validation_ndcg_at_10']:.4f}"
         )
-        self.progress.report("train", epoch * self.batches_per_epoch, self._steps_planned(), message)
+        curve = {"train_loss": loss, **now}
+        self.progress.report("train", self._steps_done(), self._steps_planned(), message, curve)
+        if self.tracker is not None:
+            self.tracker.figures(self._steps_done(), curve)
+
+    def _add_up(self) -> None:
+        """Bring this rank's losses into the position, which is the same on all ranks."""
+        loss, examples = _summed(self.lost)
+        self.at.loss, self.at.examples = self.at.loss + loss, self.at.examples + examples
+        self.lost = np.zeros(2)
+
+    def _save(self) -> None:
+        """Write a checkpoint, on rank 0; all ranks come by here after the same steps."""
+        self._add_up()
+        if self.checkpoints is not None and hvd.rank() == 0:
+            now = {f"now/{place:03}": variable.numpy() for place, variable in enumerate(self.step.variables())}
+            best = {f"best/{place:03}": value for place, value in enumerate(self.best)}
+            self.checkpoints.save(self.at, {**now, **best})
+
+    def _resume(self) -> None:
+        """Go on from the checkpoint that is there, or start with equal weights. Every rank reads it by itself."""
+        found = None if self.checkpoints is None else self.checkpoints.load()
+        steps = -1 if found is None else found[0].epoch * self.steps + found[0].step
+        if _largest(steps) != -_largest(-steps):
+            raise HalflifeError(f"{self.task.keep}: the ranks see different checkpoints; is the folder shared by all?")
+        variables = self.step.variables()
+        if found is None:
+            hvd.broadcast_variables([v for v in variables if v.dtype.is_floating], root_rank=0)
+            return
+        self.at, arrays = found
+        for place, variable in enumerate(variables):
+            variable.assign(arrays[f"now/{place:03}"])
+        self.best = [arrays[name] for name in sorted(arrays) if name.startswith("best/")]
+        self.progress.report(
+            "train", self._steps_done(), self._steps_planned(), f"goes on from a checkpoint: {self.at.words}"
+        )
 
     def _copy(self) -> list[NDArray[Any]]:
         return [weight.numpy() for weight in self.network.trainable_variables]
@@ -202,80 +340,12 @@ class Trainer:
             variable.assign(value)
 
 
-class Step:
-    """One optimizer step over all ranks: gradients of sums, divided by the number of examples of all ranks."""
-
-    def __init__(self, network: Network, task: TrainingTask, steps_planned: int) -> None:
-        train = task.train
-        self.network = network
-        self.items = network.architecture.items
-        self.negatives = min(train.negatives, self.items)
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0, steps_planned, alpha=0.05, warmup_target=train.learning_rate, warmup_steps=train.warm_up_steps
-        )
-        self.optimizer = keras.optimizers.Adam(schedule, beta_2=0.99)
-        self.optimizer.build(network.trainable_variables)
-        specs = [batch_specs(task.sequence_length), tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)]
-
-        @tf.function(input_signature=specs)  # type: ignore[untyped-decorator]
-        def step(batch: Batch, candidates: Any, weights: Any) -> Any:
-            examples = tf.cast(tf.shape(batch.cuts.length)[0], tf.float32)
-            # Average over ranks of (sum * ranks / examples of all ranks) is the mean over all examples.
-            scale = hvd.size() / tf.maximum(hvd.allreduce(examples, op=hvd.Sum), 1.0)
-            with tf.GradientTape() as tape:
-                losses = point_process(network, batch, candidates, weights)
-                objective = losses.likelihood * scale + train.l2 * network.items.penalty()
-            tape = hvd.DistributedGradientTape(tape, sparse_as_dense=True)
-            gradients = tape.gradient(objective, [variable.value for variable in network.trainable_variables])
-            gradients, _ = tf.clip_by_global_norm(gradients, train.clip_norm)
-            self.optimizer.apply(gradients, network.trainable_variables)
-            return tf.stack([losses.likelihood, examples])
-
-        self._step = step
-
-    def take(self, batch: Batch, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Take the step together with the other ranks; this rank's loss sum and number of examples."""
-        taken: NDArray[np.float64] = self._step(batch, *self._candidates(rng)).numpy().astype(np.float64)
-        return taken
-
-    def state(self) -> list[Any]:
-        """Every variable that has to start equal on all ranks."""
-        return [variable.value for variable in (*self.network.variables, *self.optimizer.variables)]
-
-    def _candidates(self, rng: np.random.Generator) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Items that the affinity is summed over, each weighted by how many it stands for."""
-        chosen = rng.choice(self.items, self.negatives, replace=False) if self.negatives < self.items else None
-        items = np.arange(self.items) if chosen is None else np.sort(chosen)
-        return items.astype(np.int32), np.full(len(items), self.items / len(items), dtype=np.float32)
-
-
 def weights_digest(network: Network) -> str:
     """sha256 of all trained weights, to compare ranks by."""
     digest = hashlib.sha256()
     for variable in network.trainable_variables:
         digest.update(variable.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _architecture(task: TrainingTask, items: pd.DataFrame) -> Architecture:
-    return Architecture(
-        items=len(items),
-        event_types=len(task.event_types),
-        categories=int(_categories(items).max()) + 1,
-        half_lives_days=task.model.half_lives_days,
-        horizon_days=task.model.horizon_days,
-        sequence_length=task.sequence_length,
-        vector_size=task.model.vector_size,
-        lstm_units=task.model.lstm_units,
-        jump_units=task.model.jump_units,
-        item_traits=task.model.item_traits,
-    )
-
-
-def _categories(items: pd.DataFrame) -> NDArray[np.int32]:
-    """Category number of each item and of the cold row behind them: 0 stands for none."""
-    codes, _ = pd.factorize(items["category"], sort=True, use_na_sentinel=True)
-    return np.append(codes + 1, 0).astype(np.int32)
 
 
 def _summed(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,10 +1,10 @@
-"""How good the network is on the days held out: likelihood at midnights, and the ranking of the next session."""
+"""How good the network is on the days held out: strengths at midnights, and the ranking of the next session."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from halflife.decay import SECONDS_PER_DAY
 from halflife.model.batch import Batch, Indexes
-from halflife.model.losses import expected_strengths, point_process
+from halflife.model.losses import errors, expected_over_horizon, expected_strengths, losses_of
 from halflife.model.network import Network
 from halflife.training.examples import History, Times, batch_of, next_session
 from halflife.training.tensors import batch_specs
@@ -41,6 +41,22 @@ class ValidationUsers:
             self.sessions.append((history, *session))
 
 
+class Sums(NamedTuple):
+    """What figures are made of: over midnights, over all their pairs of users and items, and over next sessions."""
+
+    likelihood: float
+    expected: float
+    observed: float
+    squared_error: float
+    absolute_error: float
+    observed_squared: float
+    midnights: float
+    pairs: float
+    ndcg: float
+    recall: float
+    sessions: float
+
+
 class Validator:
     """Sums of the validation figures over one rank's users, to be added over ranks: see `figures`."""
 
@@ -53,27 +69,28 @@ class Validator:
         specs = batch_specs(architecture.sequence_length)
 
         @tf.function(input_signature=[specs])  # type: ignore[untyped-decorator]
-        def likelihood(batch: Batch) -> Any:
-            return point_process(network, batch, everything, tf.ones(architecture.items))
+        def strengths(batch: Batch) -> Any:
+            expected = expected_over_horizon(network, batch, everything, tf.ones(architecture.items))
+            return tf.stack([*losses_of(expected, batch.targets), *errors(expected, batch.targets)])
 
         @tf.function(input_signature=[specs])  # type: ignore[untyped-decorator]
         def best_items(batch: Batch) -> Any:
             return tf.math.top_k(expected_strengths(network, batch, everything), min(CUTOFF, architecture.items))[1]
 
-        self._likelihood, self._best_items = likelihood, best_items
+        self._strengths, self._best_items = strengths, best_items
 
     def sums(self) -> NDArray[np.float64]:
-        """Likelihood, expected and observed strength, midnights, NDCG, recall, sessions: seven sums."""
-        totals = np.zeros(7)
+        """One rank's `Sums`, as an array."""
+        strengths = np.zeros(6)
         for chunk in _chunks(self.users.midnights):
-            losses = self._likelihood(self._batch([user for user, _ in chunk], [cut for _, cut in chunk]))
-            totals[:4] += [*(float(loss) for loss in losses), len(chunk)]
+            strengths += self._strengths(self._batch([user for user, _ in chunk], [cut for _, cut in chunk])).numpy()
+        ranking = np.zeros(2)
         for rows in _chunks(self.users.sessions):
             best = self._best_items(self._batch([row[0] for row in rows], [row[1] for row in rows])).numpy()
             for found, (_, _, truth) in zip(best, rows, strict=True):
-                totals[4:6] += ndcg_and_recall(found, truth)
-            totals[6] += len(rows)
-        return totals
+                ranking += ndcg_and_recall(found, truth)
+        midnights, items = len(self.users.midnights), self.network.architecture.items
+        return np.array([*strengths, midnights, midnights * items, *ranking, len(self.users.sessions)])
 
     def _batch(self, histories: Sequence[History], cuts: Sequence[float]) -> Batch:
         times: list[Times] = [np.array([cut]) for cut in cuts]
@@ -88,13 +105,21 @@ def ndcg_and_recall(ranked: NDArray[Any], truth: NDArray[Any]) -> tuple[float, f
 
 
 def figures(sums: NDArray[np.float64]) -> dict[str, float]:
-    """Means from the sums over all ranks: loss per user, expected over observed strength, NDCG and recall."""
-    likelihood, expected, observed, midnights, ndcg, recall, sessions = (float(value) for value in sums)
+    """Means from the `Sums` over all ranks: loss per user, expected over observed strength, errors, NDCG and recall.
+
+    The errors are those of interest strength, over all pairs of users and items.
+    """
+    total = Sums(*(float(value) for value in sums))
+    pairs = max(total.pairs, 1.0)
+    variation = total.observed_squared - total.observed**2 / pairs
     return {
-        "validation_loss": likelihood / max(midnights, 1.0),
-        "validation_calibration": expected / max(observed, 1e-9),
-        "validation_ndcg_at_10": ndcg / max(sessions, 1.0),
-        "validation_recall_at_10": recall / max(sessions, 1.0),
+        "validation_loss": total.likelihood / max(total.midnights, 1.0),
+        "validation_calibration": total.expected / max(total.observed, 1e-9),
+        "validation_mse": total.squared_error / pairs,
+        "validation_mae": total.absolute_error / pairs,
+        "validation_r2": 1.0 - total.squared_error / max(variation, 1e-9),
+        "validation_ndcg_at_10": total.ndcg / max(total.sessions, 1.0),
+        "validation_recall_at_10": total.recall / max(total.sessions, 1.0),
     }
 
 

@@ -1,0 +1,56 @@
+"""The champion gate: whether a trained model goes live, from its figures on the validation days."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from halflife.errors import HalflifeError
+
+LOSS: Final = "loss"
+NDCG: Final = "ndcg_at_10"
+
+
+class RefusedError(HalflifeError):
+    """The present model stays: nothing is published, and nothing has failed."""
+
+    exit_code = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What goes live, the new model, the tuned law or the champion that is there; and why, in one line."""
+
+    live: Literal["model", "law", "champion"]
+    reason: str
+
+
+def judge(metrics: Mapping[str, float], mode: Literal["enforce", "warn", "off"], champion: str | None) -> Verdict:
+    """Compare a model's validation figures with those of the tuned law, and of the champion where it has some.
+
+    `champion` says what is live now, or is None. A first model that loses leaves its place to the law, so that there
+    is something to score with.
+    """
+    rivals = {f"the half-life of {metrics['law_half_life_days']:g} days": "law"}
+    if champion is not None and f"champion_{LOSS}" in metrics:
+        rivals[champion] = "champion"
+    lost = [text for name, key in rivals.items() if (text := _lost(metrics, name, key))]
+    if not lost:
+        return Verdict("model", f"the new model beats {' and '.join(rivals)}")
+    reason = f"the new model does not beat {' nor '.join(lost)}"
+    if mode != "enforce":
+        return Verdict("model", f"{reason}, but train.gate is {mode}")
+    return Verdict("law" if champion is None else "champion", reason)
+
+
+def _lost(metrics: Mapping[str, float], name: str, key: str) -> str | None:
+    """What a rival is better or equal in, None where the model wins by both figures."""
+    ours = {figure: metrics[f"validation_{figure}"] for figure in (NDCG, LOSS)}
+    theirs = {figure: metrics[f"{key}_{figure}"] for figure in (NDCG, LOSS)}
+    if ours[NDCG] > theirs[NDCG] and ours[LOSS] < theirs[LOSS]:
+        return None
+    return (
+        f"{name} (NDCG@10 {ours[NDCG]:.4f} against {theirs[NDCG]:.4f}, loss {ours[LOSS]:.4f} against "
+        f"{theirs[LOSS]:.4f})"
+    )

@@ -1,0 +1,175 @@
+"""One rank in this process: the same end after a break, what it leaves behind, and its variants."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from halflife.config import TrainConfig
+from halflife.errors import ConfigError, InputMissingError
+from halflife.model import artifact
+from halflife.model.batch import Batch
+from halflife.training import launch
+from halflife.training.champion import Champion
+from halflife.training.loop import Trainer, train_rank, use_one_core
+from halflife.training.step import Step, learning_rate
+from halflife.training.task import RankResult, TrainingTask
+from halflife.training.validation import Validator, figures
+from training_log import row_of, user_events, write_rows
+from training_run import task_in
+
+# While pytest collects: once the tests of another file have used TensorFlow, it is too late.
+use_one_core()
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("table") / "rows"
+    write_rows(folder, [row_of(user_events(user), 64) for user in range(48)], [12, 2, 10, 5, 7, 12])
+    return folder
+
+
+def with_keep(task: TrainingTask) -> TrainingTask:
+    keep = task.model_directory.with_name("keep")
+    keep.mkdir()
+    return replace(task, keep=keep)
+
+
+def lines(task: TrainingTask) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in task.progress_file.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingTask, RankResult]:
+    """A run that nothing breaks."""
+    task = with_keep(task_in(tmp_path_factory.mktemp("whole") / "work", rows, checkpoint_steps=4))
+    return task, train_rank(task)
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: nothing in the loop may catch it."""
+
+
+@pytest.mark.parametrize("steps", [5, 19])
+def test_a_run_that_breaks_anywhere_ends_as_if_it_had_not(
+    rows: Path,
+    whole: tuple[TrainingTask, RankResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int,
+) -> None:
+    task = with_keep(task_in(tmp_path / "work", rows, checkpoint_steps=4))
+    take, taken = Step.take, []
+
+    def take_until_killed(self: Step, batch: Batch, epoch: int, number: int) -> NDArray[np.float64]:
+        taken.append((epoch, number))
+        if len(taken) > steps:
+            raise KilledError
+        return take(self, batch, epoch, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "take", take_until_killed)
+        with pytest.raises(KilledError):
+            train_rank(task)
+    assert not task.model_directory.exists()
+    result = train_rank(task)
+    (resumed,) = [line["message"] for line in lines(task) if "goes on" in line["message"]]
+    assert resumed == f"goes on from a checkpoint: epoch {steps // 6 + 1}, step {steps % 6 // 4 * 4}"
+    assert result.weights_sha256 == whole[1].weights_sha256
+    assert {**result.metrics, "train_seconds": 0} == {**whole[1].metrics, "train_seconds": 0}
+
+
+def test_the_champion_from_its_files_scores_as_the_network_that_was_published(rows: Path, tmp_path: Path) -> None:
+    task = task_in(tmp_path / "work", rows, epochs=2)
+    trainer = Trainer(task)
+    trainer.publish(trainer.run())
+    expected = figures(Validator(trainer.network, trainer.held_out).sums())
+    champion = Champion(artifact.load(task.model_directory), trainer.items, task.model.horizon_days)
+    loss, midnights, ndcg, sessions = champion.sums(trainer.held_out)
+    assert midnights > 40
+    assert loss / midnights == pytest.approx(expected["validation_loss"], rel=1e-4)
+    assert ndcg / sessions == pytest.approx(expected["validation_ndcg_at_10"], rel=1e-3)
+
+
+def test_figures_of_a_comparable_champion_are_among_the_metrics(
+    rows: Path, whole: tuple[TrainingTask, RankResult], tmp_path: Path
+) -> None:
+    task = task_in(tmp_path / "work", rows, epochs=1)
+    champion = whole[0].model_directory
+    metrics = train_rank(replace(task, champion=champion)).metrics
+    assert 0 < metrics["champion_loss"] < 2 * metrics["start_loss"]
+    assert 0 < metrics["champion_ndcg_at_10"] < 1
+
+
+def test_every_epoch_is_a_line_of_figures(whole: tuple[TrainingTask, RankResult]) -> None:
+    epochs = [line for line in lines(whole[0]) if "train_loss" in line]
+    assert [line["message"].split(":")[0] for line in epochs] == [f"epoch {n} of 3" for n in (1, 2, 3)]
+    assert min(line["validation_loss"] for line in epochs) == whole[1].metrics["validation_loss"]
+    assert all(line["done"] <= line["total"] for line in lines(whole[0]))
+
+
+@pytest.mark.parametrize("variant", [{"precision": "mixed_float16"}, {"compression": "fp16"}], ids=str)
+def test_half_precision_learns_as_well(
+    rows: Path, whole: tuple[TrainingTask, RankResult], tmp_path: Path, variant: dict[str, Any]
+) -> None:
+    metrics = train_rank(task_in(tmp_path / "work", rows, **variant)).metrics
+    tf.config.optimizer.set_experimental_options({"auto_mixed_precision": False})
+    assert metrics["validation_loss"] == pytest.approx(whole[1].metrics["validation_loss"], rel=1e-2)
+
+
+def test_event_files_hold_the_curve(rows: Path, tmp_path: Path) -> None:
+    task = task_in(tmp_path / "work", rows, epochs=2)
+    train_rank(replace(task, events=tmp_path / "events"))
+    (file,) = (tmp_path / "events").iterdir()
+    values: dict[str, list[float]] = {}
+    for record in tf.compat.v1.io.tf_record_iterator(str(file)):
+        for value in tf.compat.v1.Event.FromString(record).summary.value:
+            values.setdefault(value.tag, []).append(float(tf.make_ndarray(value.tensor)))
+    told = [line["validation_loss"] for line in lines(task) if "train_loss" in line]
+    assert values["validation_loss"] == pytest.approx(told, rel=1e-6)
+    assert len(values["law_loss"]) == 1
+
+
+def test_a_log_that_is_all_validation_is_refused(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows", [row_of(user_events(user), 64) for user in range(6)], [6])
+    task = task_in(tmp_path / "work", tmp_path / "rows", validation_days=100)
+    with pytest.raises(InputMissingError, match="too short for"):
+        Trainer(task)
+
+
+def test_batches_take_from_every_shard_to_the_last_step(rows: Path, tmp_path: Path) -> None:
+    trainer = Trainer(task_in(tmp_path / "work", rows))
+    assert trainer.users.sum() == 48
+    assert trainer.steps == 6
+    sizes = [[trainer._taken(s, step + 1) - trainer._taken(s, step) for s in range(4)] for step in range(6)]
+    assert np.sum(sizes, axis=0).tolist() == trainer.users.tolist()
+    assert all(4 < sum(step) < 12 for step in sizes)  # 8, and less than one more or less of each shard
+
+
+@pytest.mark.parametrize(
+    ("rule", "users", "rate"), [("sqrt", 256, 2e-3), ("linear", 256, 4e-3), ("none", 256, 1e-3), ("sqrt", 16, 5e-4)]
+)
+def test_the_learning_rate_follows_the_global_batch(rule: str, users: int, rate: float) -> None:
+    train = TrainConfig.model_validate({"learning_rate": 1e-3, "learning_rate_scaling": rule, "users_per_batch": users})
+    assert learning_rate(train) == pytest.approx(rate)
+
+
+def test_a_task_travels_as_json(rows: Path, tmp_path: Path) -> None:
+    task = with_keep(task_in(tmp_path / "work", rows))
+    assert TrainingTask.read(task.write()) == task
+
+
+def test_a_server_without_mlflow_is_an_error_before_training(rows: Path) -> None:
+    section = {"train": {"mlflow_uri": "http://localhost:1"}}
+    source = {"path": "-", "event_type": "buy", "columns": {"user": "u", "item": "i", "time": "t"}}
+    rest = {"warehouse": "-", "sources": {"log": source}, "event_types": {"buy": {"weight": 1}}}
+    config = launch.Config.model_validate({**rest, **section})
+    with pytest.raises(ConfigError, match="MLflow is not installed"):
+        launch._check(config)
