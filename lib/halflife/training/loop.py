@@ -193,7 +193,7 @@ class Trainer:
         share = math.ceil(task.train.validation_users / self.shards)
         for place, history in enumerate(self._histories(shard, COUNT_SEED, task.as_of_seconds), start=1):
             self.users[shard] += 1
-            self.first_seconds = min(self.first_seconds, *history.seconds[:1])
+            self.first_seconds = min([self.first_seconds, *history.seconds[:1]])
             if place <= share:
                 self.held_out.add(history, task.validation_start, task.as_of_seconds, horizon, place)
                 self.tuning.add(history, task.tuning_start, task.validation_start, horizon, place)
