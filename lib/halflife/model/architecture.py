@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 
 from halflife.model.features import EVENT_FEATURES, SEQUENCE_FEATURES
 
-# Of an item in the jump, beside its learned traits: logit of its repeat propensity, and how often it occurs.
-ITEM_FEATURES: Final = 2
+# Of an item in the jump, beside its learned traits: logit of its repeat propensity, how often it occurs, the size of
+# its sessions and the silence before its returns.
+ITEM_FEATURES: Final = 4
 # Of a user in the stretch: see training.examples.pace.
 PACE_FEATURES: Final = 4
 

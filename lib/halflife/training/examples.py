@@ -129,7 +129,7 @@ def pace(history: History, known: NDArray[Any]) -> Floats:
     are of ln(1 + days): what a half-life of this user could be.
     """
     again, start = ~history.first_visit, history.session_start
-    silence, gap = (_log_days(history.columns[name]) for name in ("revisit_gap_log", "gap_log"))
+    silence, gap = (log_days(history.columns[name]) for name in ("revisit_gap_log", "gap_log"))
     returns, sessions = np.cumsum(again)[known - 1], np.cumsum(start)[known - 1]
     columns = [
         returns / known,
@@ -141,8 +141,15 @@ def pace(history: History, known: NDArray[Any]) -> Floats:
     return numbers
 
 
-def _log_days(log_seconds: NDArray[np.float32]) -> NDArray[np.float64]:
+def log_days(log_seconds: NDArray[np.float32]) -> NDArray[np.float64]:
+    """ln(1 + days) from ln(1 + seconds)."""
     return np.asarray(np.log1p(np.expm1(log_seconds.astype(np.float64)) / SECONDS_PER_DAY))
+
+
+def session_log_sizes(history: History) -> NDArray[np.float64]:
+    """Logarithm of the number of events in each event's session: (n,)."""
+    session = np.cumsum(history.session_start)
+    return np.asarray(np.log(np.bincount(session)[session]))
 
 
 def next_session(history: History, after: float, before: float) -> tuple[float, Indexes] | None:

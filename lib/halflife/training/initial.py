@@ -14,12 +14,16 @@ from halflife.decay import LN2, SECONDS_PER_DAY
 from halflife.model.architecture import Architecture
 from halflife.model.content import category_names, content_of, feature_names, vector_sizes
 from halflife.model.network import Network
-from halflife.training.examples import History, pace
+from halflife.training.examples import History, log_days, pace, session_log_sizes
 
 Counts = NDArray[np.float64]
 
 # Events of an item that its repeat propensity is shrunk by, towards that of the whole log.
 PRIOR_EVENTS = 10.0
+# Returns of an item that their mean silence is shrunk by.
+PRIOR_RETURNS = 5.0
+# How many sums over its events are counted of each item.
+ITEM_SUMS = 5
 # Strength that an item without any event starts with.
 UNSEEN_STRENGTH = 0.1
 # Log-count is brought to about -1..1.
@@ -28,22 +32,29 @@ LOG_COUNT_SCALE = 5.0
 
 @dataclass(frozen=True)
 class ItemCounts:
-    """Positive events of each item: all, those that were returns, and the strength of first visits; user-days seen."""
+    """Positive events of each item: all, those that were returns, and the strength of first visits; user-days seen.
+
+    And sums of the logarithm of the events in an event's session, over all events, and of ln(1 + days) of silence, over
+    returns.
+    """
 
     events: Counts
     returns: Counts
     first_strength: Counts
+    log_size: Counts
+    log_silence: Counts
     user_days: float
 
     def packed(self) -> Counts:
         """All numbers in one array, to be summed over ranks."""
-        return np.concatenate([self.events, self.returns, self.first_strength, [self.user_days]])
+        per_item = [self.events, self.returns, self.first_strength, self.log_size, self.log_silence]
+        return np.concatenate([*per_item, [self.user_days]])
 
     @staticmethod
     def unpacked(packed: Counts) -> ItemCounts:
         """The counts from `packed`."""
-        events, returns, first = np.split(packed[:-1], 3)
-        return ItemCounts(events, returns, first, float(packed[-1]))
+        events, returns, first, size, silence = np.split(packed[:-1], ITEM_SUMS)
+        return ItemCounts(events, returns, first, size, silence, float(packed[-1]))
 
     @property
     def log_propensity(self) -> Counts:
@@ -52,9 +63,18 @@ class ItemCounts:
 
     @property
     def features(self) -> Counts:
-        """Logit of the propensity and log-count, (items + 1, 2)."""
+        """What the jump sees of each item, see `architecture.ITEM_FEATURES`: (items + 1, ITEM_FEATURES).
+
+        Sizes and silences are differences to those of the whole log.
+        """
         share = self._propensity()
-        return np.stack([np.log(share / (1 - share)), np.log1p(self.events) / LOG_COUNT_SCALE - 1], axis=1)
+        columns = [
+            np.log(share / (1 - share)),
+            np.log1p(self.events) / LOG_COUNT_SCALE - 1,
+            _shrunk(self.log_size, self.events, PRIOR_EVENTS),
+            _shrunk(self.log_silence, self.returns, PRIOR_RETURNS),
+        ]
+        return np.stack(columns, axis=1)
 
     @property
     def log_rates(self) -> Counts:
@@ -71,18 +91,25 @@ class ItemCounts:
 def count_items(histories: Iterable[History], items: int, before_seconds: float) -> ItemCounts:
     """Counts over the events before `before_seconds`; the last row, of items not known in training, stays empty."""
     rows = items + 1
-    events, returns, first = np.zeros(rows), np.zeros(rows), np.zeros(rows)
+    sums = np.zeros((ITEM_SUMS, rows))
     days = 0.0
     for history in histories:
         chosen = (history.strength > 0) & (history.seconds < before_seconds)
         if not chosen.any():
             continue
-        item, is_first = history.item[chosen], history.first_visit[chosen]
-        events += np.bincount(item, minlength=rows)
-        returns += np.bincount(item[~is_first], minlength=rows)
-        first += np.bincount(item[is_first], weights=history.strength[chosen][is_first], minlength=rows)
+        item, first = history.item[chosen], history.first_visit[chosen]
+        silence = log_days(history.columns["revisit_gap_log"][chosen])
+        size, strength = session_log_sizes(history)[chosen], history.strength[chosen]
+        for total, weights in zip(sums, (None, ~first, strength * first, size, silence * ~first), strict=True):
+            total += np.bincount(item, weights=weights, minlength=rows)
         days += (before_seconds - float(history.seconds[0])) / SECONDS_PER_DAY
-    return ItemCounts(events, returns, first, days)
+    return ItemCounts.unpacked(np.append(sums, days))
+
+
+def _shrunk(total: Counts, number: Counts, prior: float) -> Counts:
+    """Means of an item's `number` values less the mean of all, shrunk towards zero as if by `prior` values more."""
+    mean = total.sum() / max(number.sum(), 1.0)
+    return np.asarray((total - mean * number) / (number + prior))
 
 
 def new_network(config: ModelConfig, items: pd.DataFrame, event_types: int, sequence_length: int) -> Network:

@@ -32,6 +32,7 @@ from halflife.training.champion import Champion
 from halflife.training.checkpoint import Checkpoints, Position
 from halflife.training.examples import History, batch_of, random_cuts
 from halflife.training.initial import (
+    ITEM_SUMS,
     ItemCounts,
     count_items,
     follow_counts,
@@ -171,7 +172,7 @@ class Trainer:
     def _read_through(self) -> tuple[ItemCounts, ItemCounts]:
         """Count users, and items before the validation days and before those the law is tuned on; hold users out."""
         task, starts = self.task, (self.task.validation_start, self.task.tuning_start)
-        counts = [np.zeros(3 * (len(self.items) + 1) + 1) for _ in starts]
+        counts = [np.zeros(ITEM_SUMS * (len(self.items) + 1) + 1) for _ in starts]
         for shard in self._own_shards():
             users = self._noted(shard)
             while chunk := list(islice(users, USERS_PER_COUNT)):
