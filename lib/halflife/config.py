@@ -373,6 +373,9 @@ class TrainConfig(Section):
         default=600, description="a rank that keeps the others waiting for longer ends the job"
     )
     checkpoint_steps: PositiveInt = Field(default=200, description="steps between two checkpoints within an epoch")
+    ranking_weight: Annotated[float, Field(ge=0)] = Field(
+        default=2.0, description="of the order of the next session's items, beside the likelihood; 0 is off"
+    )
     gate: Literal["enforce", "warn", "off"] = Field(
         default="enforce",
         description="whether a model that is no better than the tuned half-life or the present model stays unpublished",

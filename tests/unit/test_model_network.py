@@ -360,3 +360,38 @@ def test_items_of_one_category_share_what_is_learned_of_it(network: Network) -> 
     own = network.items.own_vectors.numpy()[items]
     shared = network.items.vectors(tf.constant(items)).numpy() - own
     np.testing.assert_allclose(shared[0], shared[1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_session_is_ranked_by_what_is_expected_at_its_start(network: Network) -> None:
+    cuts = [np.array([BEGIN + 40.0 * DAY, BEGIN + 60.0 * DAY]), np.array([BEGIN + 55.0 * DAY])]
+    batch = batch_of([history(1), history(2)], cuts, LENGTH, 7.0)
+    starts = np.concatenate(cuts) + batch.sessions.delay_days.astype(np.float64) * DAY - 1.0
+    at_start = batch_of([history(1), history(1), history(2)], list(starts[:, None]), LENGTH, 7.0)
+    expected = losses.expected_strengths(network, at_start, tf.range(12)).numpy()
+    pair = batch.sessions.pair
+    readouts, channels = losses.user_readouts(network, batch.cuts), losses.pair_channels(network, batch)
+    found = losses.session_strengths(network, batch, readouts, channels).numpy()
+    places = batch.pairs.cut[pair], batch.pairs.item[pair]
+    np.testing.assert_allclose(found, np.maximum(expected[places], losses.LEAST_STRENGTH), rtol=1e-3, atol=1e-6)
+
+
+def test_the_order_of_a_session_is_learned_by_memory_alone(network: Network) -> None:
+    batch, every = some_batch(), (tf.range(12), tf.ones(12))
+
+    def gradients(ranking_weight: float | None) -> list[np.ndarray[Any, Any]]:
+        with tf.GradientTape() as tape:
+            loss = losses.training_loss(
+                network, batch, *every, {"point_process": 1.0}, training=False, ranking_weight=ranking_weight
+            )
+        found = tape.gradient(loss, [variable.value for variable in network.trainable_variables])
+        return [tf.convert_to_tensor(gradient).numpy() for gradient in found]
+
+    changed = {
+        variable.path
+        for variable, plain, ranked in zip(network.trainable_variables, gradients(None), gradients(3.0), strict=True)
+        if np.abs(ranked - plain).max() > 1e-4 * (1 + np.abs(plain).max())
+    }
+    affinity = ("encoder", "items/bias", "vectors", "inputs")
+    assert not [path for path in changed if any(part in path for part in affinity)]
+    if network.architecture.memory:
+        assert {"network/jump/kernel", "jump/kernel"} & changed

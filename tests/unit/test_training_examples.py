@@ -91,3 +91,22 @@ def test_next_session_needs_a_past_and_ends_with_itself() -> None:
     assert found[1].tolist() == [2, 3]
     assert next_session(events, BEGIN, BEGIN + 20 * DAY) is None
     assert next_session(events, BEGIN + 12 * DAY, BEGIN + 20 * DAY) is None
+
+
+def test_the_next_session_of_a_cut_says_which_known_items_it_holds() -> None:
+    events = history([0, 1, 2, 5, 5, 5, 9], [3, 4, 3, 4, 7, 8, 3], [1, 1, 1, 1, 1, -1, 1])
+    sessions = batch_of([events], [BEGIN + np.array([1.5, 3.0, 6.0, 9.5]) * DAY], 8, WEEK).sessions
+    pairs = batch_of([events], [BEGIN + np.array([1.5, 3.0, 6.0, 9.5]) * DAY], 8, WEEK).pairs
+    np.testing.assert_allclose(sessions.delay_days, [0.5, 2.0, 3.0, 0.0], rtol=1e-5)
+    assert sessions.items.tolist() == [1, 2, 1, 0]  # 4 and 7, not the 8 that was taken back; last, none is known
+    known = [(int(pairs.cut[place]), int(pairs.item[place])) for place in sessions.pair]
+    # Items that the user meets after a cut are none of its pairs, although a later cut of the batch knows them.
+    assert known == [(0, 3), (0, 4), (1, 3), (1, 4), (2, 3), (2, 4), (2, 7), (2, 8)]
+    assert sessions.holds.tolist() == [1, 0, 0, 1, 1, 0, 0, 0]
+
+
+def test_a_cut_within_a_session_waits_for_the_next_one() -> None:
+    events = history([0, 2, 2.001, 6], [3, 4, 3, 3])
+    sessions = batch_of([events], [BEGIN + np.array([2.0005]) * DAY], 8, WEEK).sessions
+    assert sessions.delay_days[0] == np.float32(6 - 2.0005)
+    assert sessions.items.tolist() == [1]

@@ -49,6 +49,19 @@ class Users(NamedTuple):
     events: Floats
 
 
+class Sessions(NamedTuple):
+    """The next session after each cut: days until it starts and how many items it holds, (C,); no items: none is known.
+
+    `pair` (S,) are the places in Pairs of the items that such a cut's user had touched before it, cut by cut, and
+    `holds` (S,) is 1 where the session holds the item, else 0.
+    """
+
+    delay_days: Floats
+    items: Floats
+    pair: Indexes
+    holds: Floats
+
+
 class Batch(NamedTuple):
     """What one step reads."""
 
@@ -57,3 +70,4 @@ class Batch(NamedTuple):
     cuts: EncoderInput
     targets: Targets
     users: Users
+    sessions: Sessions

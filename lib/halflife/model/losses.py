@@ -12,13 +12,18 @@ from typing import Final, NamedTuple
 import tensorflow as tf
 
 from halflife.decay import LN2
-from halflife.model.batch import Batch, Pairs, Targets
+from halflife.model.batch import Batch, Pairs, Sessions, Targets
 from halflife.model.encoder import Tensor
 from halflife.model.features import EncoderInput
 from halflife.model.network import Network
 
 # Keeps the logarithm finite where an item has neither popularity nor memory.
 LEAST_STRENGTH = 1e-9
+# Ranks that count, and the best items of a cut that are compared with one another.
+CUTOFF = 10
+RANKED = 40
+# Stands behind every logarithm of a strength, so far that comparing with it costs nothing.
+PADDING = -1e3
 
 
 class Losses(NamedTuple):
@@ -72,26 +77,33 @@ def decay_integral(age_days: Tensor, half_lives_days: Tensor, horizon_days: floa
     return tf.exp(-age_days[:, None] * rates) / rates * lost
 
 
-def user_vectors(network: Network, cuts: EncoderInput, training: bool = False) -> Tensor:
-    """sum_k d_k p_uk half a horizon after each cut, (C, d): the midpoint rule of the affinity's integral."""
-    half_lives = network.half_lives.days()
-    readouts = network.encoder(
+def user_readouts(network: Network, cuts: EncoderInput, training: bool = False) -> Tensor:
+    """p_uk of each cut, (C, K, d)."""
+    return network.encoder(
         network.items.inputs(cuts.item),
         cuts.features,
         cuts.type,
         cuts.strength,
         cuts.age_days,
         cuts.length,
-        half_lives,
+        network.half_lives.days(),
         training=training,
     )
-    ages = cuts.days_since_last + network.architecture.horizon_days / 2
-    faded = tf.exp(-ages[:, None] * LN2 / half_lives)
-    return tf.einsum("ck,ckd->cd", faded, readouts)
 
 
-def pair_memory(network: Network, batch: Batch) -> Tensor:
-    """Expected strength from memory of each (cut, item) pair over the horizon, (P,), negative events subtracted."""
+def user_vectors(network: Network, cuts: EncoderInput, training: bool = False) -> Tensor:
+    """sum_k d_k p_uk half a horizon after each cut, (C, d): the midpoint rule of the affinity's integral."""
+    return _vectors_at(network, user_readouts(network, cuts, training), cuts.days_since_last)
+
+
+def _vectors_at(network: Network, readouts: Tensor, days_since_last: Tensor) -> Tensor:
+    """The same at times so many days after the users' last events."""
+    ages = days_since_last + network.architecture.horizon_days / 2
+    return tf.einsum("ck,ckd->cd", _faded(network, ages), readouts)
+
+
+def pair_channels(network: Network, batch: Batch) -> Tensor:
+    """Expected strength from memory of each (cut, item) pair over the horizon, negative events subtracted: (P, K)."""
     history = batch.history
     jumps = network.jumps(history.features, history.item, history.type, history.strength)
     signed = tf.sign(history.strength)[:, None] * jumps
@@ -99,7 +111,7 @@ def pair_memory(network: Network, batch: Batch) -> Tensor:
     if network.stretch is not None:
         factors = network.stretch.factors(network.stretch(batch.users.pace, batch.users.events))
         weights *= tf.gather(factors, tf.gather(batch.pairs.cut, history.term_pair))
-    terms = tf.reduce_sum(tf.gather(signed, history.term_event) * weights, axis=1)
+    terms = tf.gather(signed, history.term_event) * weights
     return tf.math.unsorted_segment_sum(terms, history.term_pair, tf.shape(batch.pairs.cut)[0])
 
 
@@ -110,8 +122,15 @@ def expected_over_horizon(
 
     A graph prunes what its loss does not use: the squares and the pairs' affinity, say, for the likelihood.
     """
-    vectors = user_vectors(network, batch.cuts, training)
-    memory = pair_memory(network, batch)
+    readouts = user_readouts(network, batch.cuts, training)
+    return _expected(network, batch, readouts, pair_channels(network, batch), candidates, candidate_weights)
+
+
+def _expected(
+    network: Network, batch: Batch, readouts: Tensor, channels: Tensor, candidates: Tensor, candidate_weights: Tensor
+) -> Expected:
+    vectors = _vectors_at(network, readouts, batch.cuts.days_since_last)
+    memory = tf.reduce_sum(channels, axis=1)
     horizon = network.architecture.horizon_days
     logits = tf.matmul(vectors, network.items.vectors(candidates), transpose_b=True) + network.items.biases(candidates)
     rates = tf.exp(logits)
@@ -149,10 +168,17 @@ def training_loss(
     candidate_weights: Tensor,
     loss: Mapping[str, float],
     training: bool = True,
+    ranking_weight: Tensor | None = None,
 ) -> Tensor:
-    """The weighted sum of the losses named in `loss` over a batch, a scalar: see `LOSSES`."""
-    expected = expected_over_horizon(network, batch, candidates, candidate_weights, training)
-    return tf.add_n([weight * LOSSES[name](expected, batch.targets) for name, weight in loss.items()])
+    """The weighted sum of the losses named in `loss` over a batch, a scalar: see `LOSSES`; and that of `ranking`."""
+    readouts, channels = user_readouts(network, batch.cuts, training), pair_channels(network, batch)
+    expected = _expected(network, batch, readouts, channels, candidates, candidate_weights)
+    losses = [weight * LOSSES[name](expected, batch.targets) for name, weight in loss.items()]
+    if ranking_weight is not None:
+        strength = session_strengths(network, batch, readouts, channels)
+        cut = tf.gather(batch.pairs.cut, batch.sessions.pair)
+        losses.append(ranking_weight * tf.reduce_sum(ranking(strength, cut, batch.sessions)))
+    return tf.add_n(losses)
 
 
 def losses_of(expected: Expected, targets: Targets) -> Losses:
@@ -189,9 +215,54 @@ def expected_strengths(network: Network, batch: Batch, items: Tensor) -> Tensor:
     vectors = user_vectors(network, batch.cuts)
     logits = tf.matmul(vectors, network.items.vectors(items), transpose_b=True) + network.items.biases(items)
     affinity = network.architecture.horizon_days * tf.exp(logits)
-    memory = pair_memory(network, batch)
+    memory = tf.reduce_sum(pair_channels(network, batch), axis=1)
     places = tf.stack([batch.pairs.cut, batch.pairs.item], axis=1)
     return tf.nn.relu(tf.tensor_scatter_nd_add(affinity, places, memory))
+
+
+def session_strengths(network: Network, batch: Batch, readouts: Tensor, channels: Tensor) -> Tensor:
+    """Lambda of `batch.sessions.pair` over a horizon from the start of the cut's next session, (S,), never zero.
+
+    Its gradient reaches memory only: affinity is for the likelihood to learn.
+    """
+    delay = batch.sessions.delay_days
+    pair = batch.sessions.pair
+    cut, item = tf.gather(batch.pairs.cut, pair), tf.gather(batch.pairs.item, pair)
+    memory = tf.reduce_sum(tf.gather(channels, pair) * tf.gather(_faded(network, delay), cut), axis=1)
+    vectors = _vectors_at(network, readouts, batch.cuts.days_since_last + delay)
+    return tf.maximum(tf.stop_gradient(_affinity(network, vectors, cut, item)) + memory, LEAST_STRENGTH)
+
+
+def ranking(strength: Tensor, cut: Tensor, sessions: Sessions) -> Tensor:
+    """How badly `strength` (S,) ranks the items that each cut's next session holds, (C,): LambdaRank's loss of NDCG@10.
+
+    Over pairs of an item i that the session holds and one j that it does not, both among the RANKED strongest of
+    the cut: sum |D_i - D_j| / ideal * softplus(-ln(strength_i / strength_j)), where D is the discount of an item's
+    present rank and ideal the best sum of discounts. (Burges, From RankNet to LambdaRank to LambdaMART, 2010.)
+    """
+    logs = _rows_of_cuts(tf.math.log(strength), cut, sessions, PADDING)
+    holds = _rows_of_cuts(sessions.holds, cut, sessions, 0.0)
+    best = tf.math.top_k(tf.stop_gradient(logs), tf.minimum(RANKED, tf.shape(logs)[1]))[1]
+    logs, holds = tf.gather(logs, best, batch_dims=1), tf.gather(holds, best, batch_dims=1)
+    discount = _discounts(tf.shape(best)[1])
+    hits = tf.range(CUTOFF, dtype=tf.float32) < sessions.items[:, None]
+    ideal = tf.reduce_sum(tf.where(hits, _discounts(CUTOFF), 0.0), axis=1)
+    swaps = tf.abs(discount[:, None] - discount) * holds[:, :, None] * (1 - holds)[:, None, :]
+    losses = swaps * tf.nn.softplus(logs[:, None, :] - logs[:, :, None])
+    return tf.math.divide_no_nan(tf.reduce_sum(losses, axis=[1, 2]), ideal)
+
+
+def _rows_of_cuts(values: Tensor, cut: Tensor, sessions: Sessions, padding: float) -> Tensor:
+    """Values (S,) as a row a cut, filled up with `padding`."""
+    rows = tf.cast(tf.shape(sessions.items)[0], tf.int64)
+    ragged = tf.RaggedTensor.from_value_rowids(values, tf.cast(cut, tf.int64), nrows=rows)
+    return ragged.to_tensor(default_value=padding)
+
+
+def _discounts(ranks: Tensor) -> Tensor:
+    """1 / log2(rank + 1) of the ranks 1..CUTOFF, then 0: (ranks,)."""
+    rank = tf.range(1, ranks + 1)
+    return tf.where(rank <= CUTOFF, LN2 / tf.math.log1p(tf.cast(rank, tf.float32)), 0.0)
 
 
 def _likelihood(expected: Expected, targets: Targets) -> Tensor:
@@ -226,6 +297,11 @@ LOSSES: Final[Mapping[str, Callable[[Expected, Targets], Tensor]]] = {
 def _affinity(network: Network, vectors: Tensor, cut: Tensor, item: Tensor) -> Tensor:
     products = tf.reduce_sum(tf.gather(vectors, cut) * network.items.vectors(item), axis=1)
     return network.architecture.horizon_days * tf.exp(products + network.items.biases(item))
+
+
+def _faded(network: Network, ages_days: Tensor) -> Tensor:
+    """d_k of ages (C,): (C, K)."""
+    return tf.exp(-ages_days[:, None] * LN2 / network.half_lives.days())
 
 
 def _memory_of_cuts(network: Network, pairs: Pairs, vectors: Tensor, memory: Tensor) -> Tensor:

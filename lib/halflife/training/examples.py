@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from halflife.decay import SECONDS_PER_DAY
 from halflife.model.architecture import PACE_FEATURES
-from halflife.model.batch import Batch, EventTable, Floats, Indexes, Pairs, Targets, Users
+from halflife.model.batch import Batch, EventTable, Floats, Indexes, Pairs, Sessions, Targets, Users
 from halflife.model.features import (
     EVENT_FEATURES,
     SEQUENCE_FEATURES,
@@ -208,6 +208,12 @@ def batch_of(
             pace=_joined([pace(p.history, p.known) for p in parts], np.float32, PACE_FEATURES),
             events=_joined([p.known for p in parts], np.float32),
         ),
+        sessions=Sessions(
+            delay_days=_joined([p.session_delay_days for p in parts], np.float32),
+            items=_joined([p.session_items for p in parts], np.float32),
+            pair=_joined([p.session_pair + o for p, o in zip(parts, pairs, strict=False)], np.int32),
+            holds=_joined([p.session_holds for p in parts], np.float32),
+        ),
     )
 
 
@@ -221,6 +227,7 @@ class _UserPart:
         self.events = int(self.known.max())
         self._memory_terms()
         self._collect_targets(horizon_seconds, future)
+        self._collect_sessions(future)
 
     def _memory_terms(self) -> None:
         """Terms, and pairs numbered cut by cut over the items known before the last cut."""
@@ -248,6 +255,27 @@ class _UserPart:
         self.target_item = np.concatenate(items)
         self.target_strength = np.concatenate(strengths)
         self.target_pair = self._pairs_of_targets()
+
+    def _collect_sessions(self, future: History) -> None:
+        """The first session that starts after each cut, and which of the items known at the cut it holds."""
+        starts = np.append(np.flatnonzero(future.session_start), len(future))
+        place = np.searchsorted(starts[:-1], future.seconds.searchsorted(self.cuts, side="left"))
+        seen = np.zeros(len(self.pair_item), dtype=np.bool_)
+        seen[self.term_pair] = True
+        self.session_delay_days, self.session_items = np.zeros(len(self.cuts)), np.zeros(len(self.cuts))
+        holds = np.zeros(len(self.pair_item))
+        for cut, first in enumerate(place):
+            pairs = slice(cut * len(self.items), (cut + 1) * len(self.items))
+            chosen = slice(*starts[first : first + 2]) if first + 1 < len(starts) else slice(0)
+            found = np.unique(future.item[chosen][future.strength[chosen] > 0])
+            if not len(found):
+                seen[pairs] = False
+                continue
+            self.session_delay_days[cut] = (future.seconds[chosen.start] - self.cuts[cut]) / SECONDS_PER_DAY
+            self.session_items[cut] = len(found)
+            holds[pairs] = np.isin(self.items, found)
+        self.session_pair = np.flatnonzero(seen)
+        self.session_holds = holds[seen]
 
     def _pairs_of_targets(self) -> NDArray[np.int64]:
         """Pair of each target, -1 where the user has no event on the item."""

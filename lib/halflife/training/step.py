@@ -23,6 +23,7 @@ from halflife.training.tensors import batch_specs
 REFERENCE_BATCH: Final = 64
 # Sets the stream of the negatives apart from those of the cuts, which begin with the same seed and epoch.
 NEGATIVES: Final = 1 << 20
+LOSS: Final = {"point_process": 1.0}
 
 
 def learning_rate(train: TrainConfig) -> float:
@@ -55,11 +56,14 @@ class Step:
 
         @tf.function(input_signature=specs)  # type: ignore[untyped-decorator]
         def step(batch: Batch, candidates: Any, weights: Any) -> Any:
-            examples = tf.cast(tf.shape(batch.cuts.length)[0], tf.float32)
+            counts = _counts(batch)
+            examples, sessions, observed = tf.unstack(hvd.allreduce(counts, op=hvd.Sum))
             # Average over ranks of (sum * ranks / examples of all ranks) is the mean over all examples.
-            scale = hvd.size() / tf.maximum(hvd.allreduce(examples, op=hvd.Sum), 1.0)
+            scale = hvd.size() / tf.maximum(examples, 1.0)
+            # A session counts once, however many items it holds; all sessions together as much as all strength.
+            ranking = train.ranking_weight * observed / tf.maximum(sessions, 1.0) if train.ranking_weight else None
             with tf.GradientTape() as tape:
-                loss = training_loss(network, batch, candidates, weights, losses)
+                loss = training_loss(network, batch, candidates, weights, losses, ranking_weight=ranking)
                 objective = scaled(loss * scale + train.l2 * network.items.penalty())
             # Embedding gradients travel dense: with 68,509 items of 32 numbers, 64 users a batch and 2 ranks on 2 busy
             # cores a step took .68 and .70 s, with slices gathered .70 and .74 s. The machine was shared, so that is
@@ -67,7 +71,7 @@ class Step:
             tape = hvd.DistributedGradientTape(tape, sparse_as_dense=True, compression=compression)
             gradients = tape.gradient(objective, [variable.value for variable in network.trainable_variables])
             self.optimizer.apply(gradients, network.trainable_variables)
-            return tf.stack([loss, examples])
+            return tf.stack([loss, counts[0]])
 
         self._step = step
 
@@ -86,6 +90,13 @@ class Step:
         chosen = rng.choice(self.items, self.negatives, replace=False) if self.negatives < self.items else None
         items = np.arange(self.items) if chosen is None else np.sort(chosen)
         return items.astype(np.int32), np.full(len(items), self.items / len(items), dtype=np.float32)
+
+
+def _counts(batch: Batch) -> Any:
+    """How many examples and sessions a batch holds, and how much strength: (3,)."""
+    examples = tf.cast(tf.shape(batch.cuts.length)[0], tf.float32)
+    sessions = tf.math.count_nonzero(batch.sessions.items, dtype=tf.float32)
+    return tf.stack([examples, sessions, tf.reduce_sum(batch.targets.strength)])
 
 
 def _optimizer(train: TrainConfig, steps_planned: int) -> Any:
