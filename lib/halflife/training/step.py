@@ -23,7 +23,6 @@ from halflife.training.tensors import batch_specs
 REFERENCE_BATCH: Final = 64
 # Sets the stream of the negatives apart from those of the cuts, which begin with the same seed and epoch.
 NEGATIVES: Final = 1 << 20
-LOSS: Final = {"point_process": 1.0}
 
 
 def learning_rate(train: TrainConfig) -> float:
