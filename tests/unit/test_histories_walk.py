@@ -255,6 +255,17 @@ def test_a_given_session_of_long_ago_goes_on_though_the_users_first_row_has_none
     assert (found["start_time"], found["events"], found["items"], found["engaged_seconds"]) == (START, 2, 1, 4.0)
 
 
+def test_a_file_whose_users_were_all_forgotten_tells_nothing(tmp_path: Path) -> None:
+    walked([Event(0, START, 1)], one := settings(tmp_path))
+    (file,) = Path(one.folders["events"]).iterdir()
+    empty = pq.read_table(file).slice(0, 0)
+    with pq.ParquetWriter(file, empty.schema) as writer:
+        writer.write_table(empty)
+    told = settings(tmp_path, "tonight", past=past(one, START + 3 * DAY, given=True))
+    walked([Event(0, START + 4 * DAY, 2)], told)
+    assert [(row["gap_seconds"], row["revisit_count"]) for row in table(told, "events")] == [(None, 0)]
+
+
 def test_only_users_with_rows_lose_what_is_walked_again_of_their_stored_sequence(tmp_path: Path) -> None:
     """Both have an event at the very start of the window; tonight's rows are of the first user alone."""
     stored = [Event(user, START + hour * 3_600 * SECOND, hour) for user in (0, 1) for hour in (22, 23, 24)]

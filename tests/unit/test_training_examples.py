@@ -93,6 +93,14 @@ def test_next_session_needs_a_past_and_ends_with_itself() -> None:
     assert next_session(events, BEGIN + 12 * DAY, BEGIN + 20 * DAY) is None
 
 
+def test_what_the_next_session_only_cancels_is_not_among_its_items() -> None:
+    events = history([1.0, 9.0, 9.001, 11.0], [1, 2, 3, 4], [1, -1, 1, -1])
+    found = next_session(events, BEGIN + 8 * DAY, BEGIN + 20 * DAY)
+    assert found is not None
+    assert found[1].tolist() == [3]
+    assert next_session(events, BEGIN + 10 * DAY, BEGIN + 20 * DAY) is None
+
+
 def test_the_next_session_of_a_cut_says_which_known_items_it_holds() -> None:
     events = history([0, 1, 2, 5, 5, 5, 9], [3, 4, 3, 4, 7, 8, 3], [1, 1, 1, 1, 1, -1, 1])
     sessions = batch_of([events], [BEGIN + np.array([1.5, 3.0, 6.0, 9.5]) * DAY], 8, WEEK).sessions

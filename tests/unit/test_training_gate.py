@@ -96,7 +96,17 @@ def test_the_half_life_is_tuned_before_the_validation_days_only() -> None:
     assert 0 < found.ndcg < 1
 
 
-def test_without_a_tuning_example_the_law_keeps_its_weights() -> None:
+def test_a_log_too_short_for_tuning_days_tunes_the_law_on_the_validation_days() -> None:
+    """Not on nothing: a network would go live for having beaten a law that nobody tuned."""
+    histories = [history_of(row_of(user_events(user), 64), AS_OF) for user in range(30)]
+    validation, popularity = held_out(histories, BEGIN + 80 * DAY, BEGIN + 100 * DAY), np.full(12, 0.05)
+    grid, alone = [1.0, 10.0, 100.0], lambda values: values
+    found = law.tuned(ValidationUsers(), validation, (np.zeros(12), popularity), grid, WEEK, alone)
+    assert found == law.tuned(validation, validation, (popularity, popularity), grid, WEEK, alone)
+    assert found.weight != 1.0
+
+
+def test_without_any_example_the_law_keeps_its_weights() -> None:
     nobody, popularity = ValidationUsers(), np.full(12, 0.05)
     found = law.tuned(nobody, nobody, (popularity, popularity), [3.0, 9.0], WEEK, lambda values: values)
     assert found == law.Law(3.0, 1.0, 1.0, 0.0, 0.0)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from halflife.config import TrainConfig
-from halflife.errors import ConfigError, InputMissingError
+from halflife.errors import ConfigError, HalflifeError, InputMissingError
 from halflife.model import artifact
 from halflife.model.batch import Batch
 from halflife.training import launch
@@ -22,7 +22,7 @@ from halflife.training.loop import Trainer, train_rank, use_one_core
 from halflife.training.step import Step, learning_rate
 from halflife.training.task import RankResult, TrainingTask
 from halflife.training.validation import Validator, figures
-from training_log import row_of, user_events, write_rows
+from training_log import AS_OF, row_of, user_events, write_rows
 from training_run import task_in
 
 # While pytest collects: once the tests of another file have used TensorFlow, it is too late.
@@ -151,6 +151,23 @@ def test_batches_take_from_every_shard_to_the_last_step(rows: Path, tmp_path: Pa
     sizes = [[trainer._taken(s, step + 1) - trainer._taken(s, step) for s in range(4)] for step in range(6)]
     assert np.sum(sizes, axis=0).tolist() == trainer.users.tolist()
     assert all(4 < sum(step) < 12 for step in sizes)  # 8, and less than one more or less of each shard
+
+
+def test_no_example_is_cut_before_its_varied_history_begins(rows: Path, tmp_path: Path) -> None:
+    varied = {"crop": 0.9, "drop": 0.9, "jitter_seconds": 30 * 86_400.0}
+    trainer = Trainer(task_in(tmp_path / "work", rows, augmentation=varied))
+    batches = list(trainer._batches(AS_OF))
+    assert sum(len(batch.cuts.length) for batch in batches) > 20
+    for batch in batches:
+        assert (batch.cuts.length > 0).all()
+        assert (batch.cuts.days_since_last > 0).all()
+
+
+def test_a_loss_that_is_no_number_ends_the_run(rows: Path, tmp_path: Path) -> None:
+    trainer = Trainer(task_in(tmp_path / "work", rows))
+    trainer.lost[:] = np.nan, 8.0
+    with pytest.raises(HalflifeError, match=r"diverged in epoch 1.*train\.learning_rate"):
+        trainer._add_up()
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,10 @@ def _of_file(past: Past, path: str, wanted: _Wanted) -> Iterator[pa.Table]:
     with pq.ParquetFile(path, memory_map=True) as file:
         place = [column.path for column in map(file.schema.column, range(len(file.schema)))].index("user_index")
         for group in range(file.num_row_groups):
-            users = file.metadata.row_group(group).column(place).statistics
+            described = file.metadata.row_group(group)
+            if not described.num_rows:  # all of its users were forgotten
+                continue
+            users = described.column(place).statistics
             if users.max < wanted.first_user or users.min > wanted.last_user:
                 continue
             user_index = _column(file.read_row_group(group, ["user_index"], use_threads=False), "user_index")

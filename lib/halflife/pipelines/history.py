@@ -136,7 +136,7 @@ def _tasks(job: Job, night: Run, rows: int) -> int:
     not alike, but not more, as each task writes files of its own.
     """
     buckets = math.ceil(night.rows("users") / job.config.sessionize.users_per_file)
-    return max(math.ceil(rows / ROWS_PER_TASK), min(2 * job.cores, buckets))
+    return max(1, math.ceil(rows / ROWS_PER_TASK), min(2 * job.cores, buckets))
 
 
 def _summed(listing: list[Row], files: list[tuple[str, str]]) -> Walked:

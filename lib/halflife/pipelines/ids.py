@@ -85,7 +85,7 @@ def stage_users(job: Job, night: Run, before: date | None, found: Census, reques
         _keep(job, night, before, "users")
     catalogue = job.config.users
     listed = None if catalogue is None else _listed(job, "users", catalogue, "user_id").where(~asked)
-    if listed is not None or found.new[USER]:
+    if before is None or listed is not None or found.new[USER]:
         night.add("users", _new(job, before, found, USER, listed))
 
 
@@ -94,7 +94,7 @@ def stage_items(job: Job, night: Run, before: date | None, found: Census) -> Non
     catalogue = job.config.items
     if catalogue is None:
         _keep(job, night, before, "items")
-        if found.new[ITEM]:
+        if before is None or found.new[ITEM]:
             night.add("items", features.unknown(_new(job, before, found, ITEM, None)))
         return
     listed = _listed(job, "items", catalogue, "item_id").cache()

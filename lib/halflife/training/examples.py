@@ -153,12 +153,16 @@ def session_log_sizes(history: History) -> NDArray[np.float64]:
 
 
 def next_session(history: History, after: float, before: float) -> tuple[float, Indexes] | None:
-    """Time and items of the user's first session that starts in [after, before); None without one or without a past."""
+    """Time and items of the user's first session that starts in [after, before); None without one or without a past.
+
+    Items that it only cancels or skips are none of them, as in the targets.
+    """
     starts = np.flatnonzero(history.session_start & (history.seconds >= after) & (history.seconds < before))
     if not len(starts) or not starts[0]:
         return None
-    end = starts[1] if len(starts) > 1 else len(history)
-    return float(history.seconds[starts[0]]), np.unique(history.item[starts[0] : end])
+    session = slice(starts[0], starts[1] if len(starts) > 1 else len(history))
+    items = np.unique(history.item[session][history.strength[session] > 0])
+    return (float(history.seconds[starts[0]]), items) if len(items) else None
 
 
 def batch_of(

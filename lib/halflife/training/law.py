@@ -29,7 +29,7 @@ ROUNDS: Final = 100
 
 @dataclass(frozen=True)
 class Law:
-    """The tuned law, its figures on the validation days, and how many sessions and midnights those hold."""
+    """The tuned law, and its figures on the validation days."""
 
     half_life_days: float
     weight: float
@@ -49,9 +49,12 @@ def tuned(
     """Tune the half-life by NDCG and its two weights by likelihood on `tuning`, and judge it on `validation`.
 
     `popularity` is each item's expected strength of a user within the horizon, (I,), before the tuning days and before
-    the validation days.
+    the validation days. Where the log is too short for tuning days of its own, the law is tuned on the validation days
+    themselves: in its favour, so that no network goes live for having beaten a law that nobody tuned.
     """
     before, now = popularity
+    if not summed(np.array([len(tuning.midnights), len(tuning.sessions)], dtype=np.float64)).all():
+        tuning, before = validation, now
     found = summed(_ndcg_sums(tuning, half_lives_days, before, horizon_days))
     best = float(half_lives_days[int(np.argmax(found[:-1]))])
     weight, floor = _weights(_Midnights.of(tuning, best, before, horizon_days), summed)

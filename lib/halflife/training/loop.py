@@ -252,9 +252,12 @@ class Trainer:
             for shard, source in users.items():
                 for place in range(self._taken(shard, step), self._taken(shard, step + 1)):
                     row, rng = next(source), np.random.default_rng([train.seed, at.epoch, shard, place])
+                    found = random_cuts(row, train.cuts_per_user, first, last, train.recency_days, rng)
+                    varied = augmented(row, train.augmentation, rng)
                     rows.append(row)
-                    cuts.append(random_cuts(row, train.cuts_per_user, first, last, train.recency_days, rng))
-                    seen.append(augmented(row, train.augmentation, rng))
+                    seen.append(varied)
+                    # A history that was made to begin later, or lost its events, knows nothing at the earlier cuts.
+                    cuts.append(found[found > varied.seconds[0]] if len(varied) else found[:0])
             yield batch_of(seen, cuts, self.task.sequence_length, horizon, rows)
 
     def _taken(self, shard: int, steps: int) -> int:
@@ -304,6 +307,11 @@ class Trainer:
     def _add_up(self) -> None:
         """Bring this rank's losses into the position, which is the same on all ranks."""
         loss, examples = _summed(self.lost)
+        if not math.isfinite(loss):
+            raise HalflifeError(
+                f"training diverged in epoch {self.at.epoch}: the loss is no number any more; lower "
+                f"train.learning_rate ({self.task.train.learning_rate:g}) or train.clip_norm, and run again"
+            )
         self.at.loss, self.at.examples = self.at.loss + loss, self.at.examples + examples
         self.lost = np.zeros(2)
 
