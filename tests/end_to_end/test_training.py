@@ -266,6 +266,7 @@ def test_the_gate_puts_the_law_in_place_of_a_first_model_that_loses_and_then_lea
     job = copy_of(history, tmp_path)
     # A model that starts at a half-life of 200 days and learns nothing; the log's own is 4 days.
     lazy = ("train.learning_rate=1e-9", "train.epochs=1", "train.catch_up_epochs=0", "model.half_life_days=200")
+    lazy = (*lazy, "train.gate=enforce")
     shown = job.run("train", NIGHT, *lazy)
     assert "the new model does not beat the half-life of" in shown
     assert "publishes the law with" in shown
