@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halflife.decay import SECONDS_PER_DAY
+from halflife.histories.sequences import FEATURES
 from halflife.model.architecture import PACE_FEATURES
 from halflife.model.batch import Batch, EventTable, Floats, Indexes, Pairs, Sessions, Targets, Users
 from halflife.model.features import (
@@ -28,18 +29,8 @@ from halflife.model.features import (
 Times = NDArray[np.float64]
 Columns = Mapping[str, NDArray[Any]]
 
-COLUMNS: Final = {
-    "item_index": np.int32,
-    "type_index": np.int32,
-    "strength": np.float32,
-    "event_seconds": np.float64,
-    "gap_log": np.float32,
-    "revisit_gap_log": np.float32,
-    "revisit_count": np.int32,
-    "session_position": np.int32,
-    "hour": np.int32,
-    "weekday": np.int32,
-}
+# The columns of `sequences` are what training reads, in the same types.
+COLUMNS: Final = FEATURES
 
 
 @dataclass(frozen=True)
