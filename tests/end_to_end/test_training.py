@@ -137,9 +137,9 @@ def rank_below(job: psutil.Process, rank: str) -> psutil.Process:
     for process in job.children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if process.environ().get("HOROVOD_RANK") == rank and "python" in Path(process.exe()).name:
-                found.append(process)
-    parents = {process.ppid() for process in found}
-    return next(process for process in found if process.pid not in parents)
+                found.append((process, process.ppid()))
+    parents = {parent for _, parent in found}
+    return next(process for process, _ in found if process.pid not in parents)
 
 
 @dataclass(frozen=True)
@@ -222,11 +222,12 @@ def test_what_a_published_run_kept_is_gone_but_its_curves(whole: Job) -> None:
 def driver_of(job: psutil.Process, name: str) -> psutil.Process:
     """The JVM of spark-submit, or the Python driver that it started."""
     for process in [job, *job.children(recursive=True)]:
-        line = process.cmdline()
-        if name == "jvm" and "org.apache.spark.deploy.SparkSubmit" in line:
-            return process
-        if name == "python" and any(word.endswith("jobs/train.py") for word in line) and "python" in line[0]:
-            return process
+        with contextlib.suppress(psutil.Error):  # short-lived ones end meanwhile
+            line = process.cmdline()
+            if name == "jvm" and "org.apache.spark.deploy.SparkSubmit" in line:
+                return process
+            if name == "python" and any(word.endswith("jobs/train.py") for word in line) and "python" in line[0]:
+                return process
     raise AssertionError(f"no {name} below {job}")
 
 
