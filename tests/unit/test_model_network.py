@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from halflife.config import LossName
 from halflife.decay import decay_integral
-from halflife.model import artifact, losses
+from halflife.model import artifact, forward, losses
 from halflife.model.architecture import PACE_FEATURES, Architecture
 from halflife.model.artifact import Model
 from halflife.model.batch import Batch
 from halflife.model.content import ItemContent
+from halflife.model.features import encoder_input
 from halflife.model.network import Network, Stretch
 from halflife.scoring import pairs
 from halflife.training.examples import COLUMNS, History, batch_of, history_of
@@ -288,18 +289,39 @@ def _jump_inputs(events: History) -> tuple[Any, ...]:
 @settings(max_examples=15, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, LENGTH), min_size=1, max_size=5),
+    others=st.integers(0, 2 * forward.ROWS),
     noise=st.integers(1, 10),
 )
-def test_neither_padding_nor_company_changes_a_read_out(model: Model, lengths: list[int], noise: int) -> None:
+def test_neither_padding_nor_company_changes_a_read_out(
+    model: Model, lengths: list[int], others: int, noise: int
+) -> None:
     users = list(range(len(lengths)))
     columns = sequences(users, lengths)
-    together = model.encode(columns, rows_per_call=4)
+    alone = model.encode(columns)
     padding = np.arange(LENGTH) >= columns["length"][:, None]
     dirty = {n: np.where(padding, noise, c) if c.ndim == 2 and n != "type_index" else c for n, c in columns.items()}
-    np.testing.assert_array_equal(model.encode(dirty, rows_per_call=4), together)
-    for user in users:
-        alone = model.encode({name: column[user : user + 1] for name, column in columns.items()}, rows_per_call=4)
-        np.testing.assert_array_equal(alone[0], together[user])
+    np.testing.assert_array_equal(model.encode(dirty), alone)
+    company = sequences([user % 3 for user in range(others)] + users, [LENGTH] * others + lengths)
+    np.testing.assert_array_equal(model.encode(company)[others:], alone)
+
+
+def test_the_forward_pass_is_that_of_keras(network: Network, model: Model) -> None:
+    columns = sequences(list(range(6)), [0, 1, 8, 9, 15, LENGTH])
+    seen = encoder_input(columns)
+    inputs, half_lives = network.items.inputs(seen.item), network.half_lives.days()
+    keras_readouts = network.encoder(
+        inputs, seen.features, seen.type, seen.strength, seen.age_days, seen.length, half_lives
+    ).numpy()
+    np.testing.assert_allclose(model.encode(columns), keras_readouts, atol=1e-5)
+
+
+def test_attention_is_shared_out_among_a_users_events(model: Model) -> None:
+    columns = sequences([0, 1, 2], [0, 5, LENGTH])
+    weights = model.attention(columns)
+    padding = np.arange(LENGTH) >= columns["length"][:, None]
+    assert (weights >= 0).all()
+    assert (weights[padding] == 0).all()
+    np.testing.assert_allclose(weights.sum(axis=1)[:, 0], [0, 1, 1], atol=1e-6)
 
 
 def test_the_read_out_of_a_prefix_is_blind_for_what_follows(model: Model) -> None:

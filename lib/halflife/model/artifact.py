@@ -22,7 +22,8 @@ from halflife.errors import ModelError
 from halflife.model import manifest as manifests
 from halflife.model.architecture import Architecture, Shapes
 from halflife.model.content import category_names, content_of
-from halflife.model.features import encoder_input, event_features
+from halflife.model.features import EncoderInput, encoder_input, event_features
+from halflife.model.forward import Forward
 from halflife.model.manifest import RETRAIN, Manifest, catalogue_digest
 
 Matrix = NDArray[np.float32]
@@ -31,7 +32,6 @@ Arrays = Mapping[str, NDArray[Any]]
 WEIGHTS: Final = "weights.npz"
 ITEMS: Final = "items.parquet"
 JUMP_ROWS: Final = 1_024  # of one product of the jump's network
-ENCODE_ROWS: Final = 256
 # Keeps exp finite whatever a damaged night may hold.
 LARGEST_LOG_RATE: Final = 10.0
 
@@ -45,7 +45,7 @@ class ItemSide:
 
 
 class Model:
-    """A loaded model. NumPy only, but for `encode`, which imports TensorFlow when it is first called."""
+    """A loaded model, in NumPy alone: scoring needs no TensorFlow."""
 
     def __init__(self, manifest: Manifest, weights: Mapping[str, Matrix], categories: Sequence[str]) -> None:
         self.manifest = manifest
@@ -59,7 +59,7 @@ class Model:
         self.items = manifest.items
         self._weights = weights
         self._categories = categories
-        self._encoder: Any = None
+        self._forward = None if manifest.architecture is None else Forward(manifest.architecture, weights)
 
     def item_side(self, item_count: int, items: pd.DataFrame | None = None) -> ItemSide:
         """Bias and vectors of `item_count` items; those added after training get the bias of an item without events.
@@ -135,29 +135,30 @@ class Model:
             rates[begin : begin + len(part)] = (hidden @ w["jump/kernel"] + w["jump/bias"])[: len(part)]
         return rates
 
-    def encode(self, sequences: Arrays, rows_per_call: int = ENCODE_ROWS) -> Matrix:
+    def encode(self, sequences: Arrays) -> Matrix:
         """Read-outs of users from their `sequences`, (B, L) columns and length (B,): (B, K, d).
 
-        Every call of the network has the same shape, filled up with empty rows, so that a user's read-out does not
-        depend on who else is encoded.
+        A user's read-out does not depend on who else is encoded, to the last bit.
         """
-        count = len(sequences["length"])
-        shape = (count, len(self.half_lives_days), self.vector_size)
-        if self.kind == "exponential":
+        if self._forward is None:
+            shape = (len(sequences["length"]), len(self.half_lives_days), self.vector_size)
             return np.zeros(shape, dtype=np.float32)
-        self._check_length(sequences)
-        if self._encoder is None:
-            from halflife.model.encoding import compiled_encoder
+        return self._forward.readouts(self._encoder_input(sequences))
 
-            self._encoder = compiled_encoder(self._architecture(), self._weights)
-        readouts = np.empty(shape, dtype=np.float32)
-        for begin in range(0, count, rows_per_call):
-            block = {name: column[begin : begin + rows_per_call] for name, column in sequences.items()}
-            self._one_hot(block["type_index"].max(axis=1, initial=0))
-            filled = encoder_input(block)
-            filled = filled._replace(item=self._rows(filled.item).astype(np.int32))
-            readouts[begin : begin + rows_per_call] = self._encoder(filled, rows_per_call)
-        return readouts
+    def attention(self, sequences: Arrays) -> Matrix:
+        """How much each of a user's last events counts in the read-out of each channel, (B, L, K): sums to 1 over L.
+
+        Zero everywhere where nothing is read out: the exponential law, users without events.
+        """
+        if self._forward is None:
+            return np.zeros((*np.shape(sequences["item_index"]), len(self.half_lives_days)), dtype=np.float32)
+        return self._forward.attention(self._encoder_input(sequences))
+
+    def _encoder_input(self, sequences: Arrays) -> EncoderInput:
+        self._check_length(sequences)
+        rows = encoder_input(sequences)
+        self._check_types(rows.type)
+        return rows._replace(item=self._rows(rows.item).astype(np.int32))
 
     def _architecture(self) -> Architecture:
         assert self.manifest.architecture is not None
@@ -168,11 +169,14 @@ class Model:
         return np.minimum(items, self.items)
 
     def _one_hot(self, types: NDArray[Any]) -> Matrix:
-        known = len(self.event_types)
-        if len(types) and (np.min(types) < 0 or np.max(types) >= known):
-            raise ModelError(f"model {self.version} knows {known} event types and met another; {RETRAIN}")
-        one_hot: Matrix = np.eye(known, dtype=np.float32)[types]
+        self._check_types(types)
+        one_hot: Matrix = np.eye(len(self.event_types), dtype=np.float32)[types]
         return one_hot
+
+    def _check_types(self, types: NDArray[Any]) -> None:
+        known = len(self.event_types)
+        if types.size and (types.min() < 0 or types.max() >= known):
+            raise ModelError(f"model {self.version} knows {known} event types and met another; {RETRAIN}")
 
     def _check_length(self, sequences: Arrays) -> None:
         length = sequences["item_index"].shape[1] if len(sequences["length"]) else self.sequence_length

@@ -1,13 +1,15 @@
-"""The two places where a model meets rows: read-outs of active users, and jumps of new events (pandas UDFs)."""
+"""The two places where a model meets rows: read-outs of active users, and jumps of new events (Arrow UDFs)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
@@ -16,7 +18,7 @@ from halflife.model import artifact
 from halflife.model.artifact import Model
 
 # What a jump is made of, and what a read-out is made of.
-EVENT_COLUMNS = (
+EVENT_COLUMNS: Final = (
     "item_index",
     "type_index",
     "strength",
@@ -25,7 +27,7 @@ EVENT_COLUMNS = (
     "revisit_count",
     "session_position",
 )
-ARRAY_COLUMNS = tuple(field.name for field in schemas.SEQUENCES if isinstance(field.dataType, T.ArrayType))
+ARRAY_COLUMNS: Final = tuple(field.name for field in schemas.SEQUENCES if isinstance(field.dataType, T.ArrayType))
 
 
 @lru_cache(maxsize=1)
@@ -37,42 +39,55 @@ def _model(directory: Path) -> Model:
 def user_states(sequences: DataFrame, model_directory: Path) -> DataFrame:
     """Read-outs of users from their sequences, in the columns of `schemas.USER_STATES`."""
 
-    def encode(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def encode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         model = _model(model_directory)
         for batch in batches:
-            columns = {name: np.stack(batch[name].to_list()) for name in ARRAY_COLUMNS}
-            readouts = model.encode({**columns, "length": batch["length"].to_numpy()})
-            yield pd.DataFrame(
-                {
-                    "user_index": batch["user_index"],
-                    "anchor_time": batch["last_event_time"],
-                    "readouts": list(readouts.reshape(len(batch), -1)),
-                }
-            )
+            columns = {name: _matrix(batch.column(name), batch.num_rows) for name in ARRAY_COLUMNS}
+            readouts = model.encode({**columns, "length": batch.column("length").to_numpy()})
+            arrays = [
+                batch.column("user_index"),
+                batch.column("last_event_time"),
+                _lists(readouts.reshape(batch.num_rows, -1)),
+            ]
+            yield pa.RecordBatch.from_arrays(arrays, names=schemas.USER_STATES.names)
 
     inputs = sequences.select("user_index", "last_event_time", "length", *ARRAY_COLUMNS)
-    return inputs.mapInPandas(encode, schemas.USER_STATES)
+    return inputs.mapInArrow(encode, schemas.USER_STATES)
 
 
 def jumps(events: DataFrame, model_directory: Path) -> DataFrame:
     """Each event's jump as a state of its pair, in the columns of `schemas.MEMORY`."""
 
-    def jump(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    names = ("user_index", *EVENT_COLUMNS)
+
+    def jump(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         model = _model(model_directory)
         for batch in batches:
-            values = model.jumps({name: batch[name].to_numpy() for name in ("user_index", *EVENT_COLUMNS)})
-            sign = np.sign(batch["strength"].to_numpy())[:, None]
-            yield pd.DataFrame(
-                {
-                    "user_index": batch["user_index"],
-                    "item_index": batch["item_index"],
-                    "anchor_time": batch["anchor_time"],
-                    "positive": list(values * (sign > 0)),
-                    "negative": list(values * (sign < 0)),
-                    "event_count": 1,
-                    "revived": False,
-                }
-            )
+            columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in names}
+            values, positive = model.jumps(columns), (columns["strength"] > 0)[:, None]
+            arrays = [
+                batch.column("user_index"),
+                batch.column("item_index"),
+                batch.column("anchor_time"),
+                _lists(values * positive),
+                _lists(values * ~positive),
+                pa.array(np.ones(batch.num_rows, dtype=np.int64)),
+                pa.array(np.zeros(batch.num_rows, dtype=bool)),
+            ]
+            yield pa.RecordBatch.from_arrays(arrays, names=schemas.MEMORY.names)
 
     inputs = events.withColumnRenamed("event_time", "anchor_time")
-    return inputs.select("user_index", "anchor_time", *EVENT_COLUMNS).mapInPandas(jump, schemas.MEMORY)
+    return inputs.select(*names, "anchor_time").mapInArrow(jump, schemas.MEMORY)
+
+
+def _matrix(lists: pa.Array, rows: int) -> NDArray[Any]:
+    """Lists of one length as (rows, length)."""
+    flat: NDArray[Any] = lists.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(rows, len(flat) // max(rows, 1))
+
+
+def _lists(rows: NDArray[Any]) -> pa.Array:
+    """(rows, length) as lists."""
+    count, length = rows.shape
+    offsets = pa.array(np.arange(count + 1, dtype=np.int32) * length)
+    return pa.ListArray.from_arrays(offsets, pa.array(rows.ravel()))

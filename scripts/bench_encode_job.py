@@ -1,0 +1,132 @@
+"""Encoding users' sequences in one of the ways that scripts/bench encode compares; run by spark-submit.
+
+Prints the seconds from the answer to a trivial query on: those of everyone, then those of the active users alone, in
+the same JVM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pyspark.ml.functions import predict_batch_udf
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
+
+from halflife import schemas
+from halflife.config import SessionizeConfig
+from halflife.model import artifact
+from halflife.model.features import EncoderInput, encoder_input
+from halflife.scoring import encode
+
+KERAS_ROWS = 256
+
+
+@lru_cache(maxsize=1)
+def keras_function(directory: Path) -> Callable[[EncoderInput], np.ndarray[Any, Any]]:
+    """The model's Keras encoder, compiled for blocks of KERAS_ROWS, on the task's one core."""
+    import tensorflow as tf
+
+    from halflife.model.encoder import Encoder, encoder_name
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    model = artifact.load(directory)
+    with np.load(directory / artifact.WEIGHTS, allow_pickle=False) as stored:
+        weights = dict(stored)
+    encoder = Encoder(model.manifest.architecture)
+    for weight in encoder.weights:
+        weight.assign(weights[encoder_name(weight)])
+    item_inputs, half_lives = tf.constant(weights["items/inputs"]), tf.constant(weights["half_lives_days"])
+
+    @tf.function(reduce_retracing=True)
+    def compiled(rows: EncoderInput) -> Any:
+        inputs = tf.gather(item_inputs, rows.item)
+        return encoder(inputs, rows.features, rows.type, rows.strength, rows.age_days, rows.length, half_lives)
+
+    def readouts(rows: EncoderInput) -> np.ndarray[Any, Any]:
+        found = []
+        for begin in range(0, len(rows.length), KERAS_ROWS):
+            block = [column[begin : begin + KERAS_ROWS] for column in rows]
+            missing = KERAS_ROWS - len(block[0])
+            filled = [np.pad(column, [(0, missing), *[(0, 0)] * (column.ndim - 1)]) for column in block]
+            found.append(compiled(EncoderInput(*map(tf.constant, filled))).numpy()[: len(block[0])])
+        return np.concatenate(found).reshape(len(rows.length), -1)
+
+    return readouts
+
+
+def keras_udf(sequences: DataFrame, model: Path) -> DataFrame:
+    """The obvious way: TensorFlow in the workers of a pandas UDF."""
+
+    def run(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        function = keras_function(model)
+        for batch in batches:
+            columns = {name: np.stack(batch[name].to_list()) for name in encode.ARRAY_COLUMNS}
+            readouts = function(encoder_input({**columns, "length": batch["length"].to_numpy()}))
+            yield pd.DataFrame(
+                {"user_index": batch["user_index"], "anchor_time": batch["last_event_time"], "readouts": list(readouts)}
+            )
+
+    return sequences.mapInPandas(run, schemas.USER_STATES)
+
+
+def batch_udf(sequences: DataFrame, model: Path) -> DataFrame:
+    """Spark's own `predict_batch_udf`, around the same Keras function."""
+    names = [*encode.ARRAY_COLUMNS, "length"]
+    events = SessionizeConfig().sequence_length
+
+    def make() -> Callable[..., np.ndarray[Any, Any]]:
+        function = keras_function(model)
+
+        def predict(*columns: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            return function(encoder_input(dict(zip(names, columns, strict=True))))
+
+        return predict
+
+    predict = predict_batch_udf(
+        make,
+        return_type=T.ArrayType(T.FloatType()),
+        batch_size=2_048,
+        input_tensor_shapes={place: [events] for place in range(len(encode.ARRAY_COLUMNS))},
+    )
+    return sequences.select("user_index", "last_event_time", predict(*names).alias("readouts"))
+
+
+WAYS: dict[str, Callable[[DataFrame, Path], DataFrame]] = {
+    "ours": encode.user_states,
+    "keras_udf": keras_udf,
+    "predict_batch_udf": batch_udf,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("way", choices=WAYS)
+    parser.add_argument("folder", type=Path, help="holds sequences/, active/ and model/")
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args()
+    spark = SparkSession.builder.getOrCreate()
+    spark.range(1).count()
+    sequences = spark.read.parquet(str(options.folder / "sequences"))
+    active = spark.read.parquet(str(options.folder / "active"))
+    seconds = []
+    for name, users in (
+        ("everyone", sequences.repartition(2, "user_index")),
+        ("active", sequences.join(active, on="user_index", how="left_semi").repartition(2, "user_index")),
+    ):
+        begin = time.perf_counter()
+        WAYS[options.way](users, options.folder / "model").write.parquet(str(options.out / name))
+        seconds.append(time.perf_counter() - begin)
+    print(json.dumps({"seconds": seconds[0], "later": seconds[1:]}))
+
+
+if __name__ == "__main__":
+    main()
