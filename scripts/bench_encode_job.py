@@ -10,7 +10,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from halflife.scoring import encode
 KERAS_ROWS = 256
 
 
-@lru_cache(maxsize=1)
 def keras_function(directory: Path) -> Callable[[EncoderInput], np.ndarray[Any, Any]]:
     """The model's Keras encoder, compiled for blocks of KERAS_ROWS, on the task's one core."""
     import tensorflow as tf
@@ -89,6 +88,8 @@ def batch_udf(sequences: DataFrame, model: Path) -> DataFrame:
         def predict(*columns: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
             return function(encoder_input(dict(zip(names, columns, strict=True))))
 
+        # Spark counts the parameters to tell tensors of many columns from one of them all.
+        predict.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_ONLY) for name in names])
         return predict
 
     predict = predict_batch_udf(
