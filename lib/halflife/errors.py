@@ -18,6 +18,13 @@ class ConfigError(HalflifeError):
     exit_code = 2
 
 
+class UnknownIdError(HalflifeError, KeyError):
+    """A user or an item that the night does not know."""
+
+    exit_code = 2
+    __str__ = Exception.__str__  # KeyError's own shows the message in quotes
+
+
 class InputMissingError(HalflifeError):
     """A file, a column, a table or a night that the job needs is not there."""
 

@@ -252,6 +252,27 @@ def exponential(
     return load(directory)
 
 
+def law(half_life_days: float, horizon_days: float, version: str) -> Model:
+    """The classical law in memory alone: of a night that was scored by it, without a published model."""
+    manifest = Manifest(
+        kind="exponential",
+        version=version,
+        half_lives_days=(half_life_days,),
+        horizon_days=horizon_days,
+        sequence_length=0,
+        vector_size=1,
+        event_types=(),
+        items=0,
+        catalogue_digest=catalogue_digest([]),
+        as_of=_iso(0.0),
+        architecture=None,
+        metrics={},
+        config={},
+        sha256={},
+    )
+    return Model(manifest, {}, ())
+
+
 def load(directory: Path) -> Model:
     """Read a published model; digests, then names, shapes and values are checked before anything is used.
 
