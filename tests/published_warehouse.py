@@ -1,0 +1,171 @@
+"""A small published warehouse, written without Spark: every row follows from a handful of events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from halflife.decay import SECONDS_PER_DAY, decay
+from halflife.model import artifact
+from halflife.model.architecture import Architecture
+from halflife.nights import instant
+from halflife.warehouse import TABLES, Warehouse, digests, schema_of
+
+TRAINED = date(2026, 3, 1)
+USERS = ("ann", "bob", "cid", None)  # cid has no events; the last one was forgotten
+ITEMS = ("tea", "milk", "bread", "soap")  # not in the order of their ids
+TITLES = ("Tea", None, "Bread", "Soap")
+CATEGORIES = ("drinks", "drinks", "food", None)
+TYPES = ("purchase", "cancel")
+PAIR = ["user_index", "item_index"]
+
+ARCHITECTURE = Architecture(
+    items=3,  # soap came after training
+    event_types=2,
+    categories=2,
+    half_lives_days=(1.0, 30.0, 180.0),
+    horizon_days=7.0,
+    sequence_length=8,
+    vector_size=4,
+    lstm_units=(6, 5),
+    jump_units=7,
+    item_traits=3,
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a user did with an item, days after TRAINED."""
+
+    user: int
+    item: int
+    day: float
+    strength: float = 1.0
+
+
+EVENTS = (
+    Event(0, 0, -40.0),
+    Event(0, 0, -2.5, 0.5),
+    Event(0, 1, -30.0, -1.0),
+    Event(0, 2, -0.25, 3.0),
+    Event(1, 1, -10.0, 2.0),
+    Event(1, 1, -9.0, -0.5),
+)
+
+
+def publish_model(store: Warehouse, as_of: date = TRAINED, seed: int = 3) -> None:
+    """Publish a model of random weights."""
+    run = store.begin("train", as_of, {"seed": seed})
+    assert run is not None
+    rng = np.random.default_rng(seed)
+    shapes = ARCHITECTURE.shapes_for_scoring()
+    weights = {name: rng.normal(scale=0.3, size=shape).astype(np.float32) for name, shape in shapes.items()}
+    known = ARCHITECTURE.items
+    manifest = artifact.save(
+        run.path("models"),
+        architecture=ARCHITECTURE,
+        weights={**weights, "half_lives_days": np.array([1.0, 30.0, 180.0], dtype=np.float32)},
+        items=pd.DataFrame(
+            {"item_index": range(known), "item_id": ITEMS[:known], "category": pd.array(CATEGORIES[:known])}
+        ),
+        event_types=TYPES,
+        as_of_seconds=instant(as_of).timestamp(),
+        metrics={},
+        config={},
+    )
+    store.publish(run, {}, {"version": manifest.version, "kind": manifest.kind})
+
+
+def publish_night(store: Warehouse, as_of: date, events: Sequence[Event] = EVENTS, law_days: float = 0.0) -> None:
+    """Publish a night's tables of sessionize and of score: by the last model, or by the law with a half-life."""
+    rows = events_table(event for event in events if _time(event) < instant(as_of))
+    _publish_events(store, as_of, rows)
+    model = model_of(store, as_of, law_days)
+    inputs = {"sessionize": digests(store.manifest("sessionize", as_of)), "model": model.version}
+    run = store.begin("score", as_of, inputs)
+    assert run is not None
+    staged = {"memory": _memory(model, rows), "user_states": _user_states(model, rows)}
+    for table in TABLES["score"]:
+        run.write_rows(table, staged.get(table, []))
+    figures = {"half_lives_days": model.half_lives_days.tolist(), "horizon_days": model.horizon_days}
+    store.publish(run, {}, {"model": model.version, "model_kind": model.kind, **figures})
+
+
+def model_of(store: Warehouse, as_of: date, law_days: float = 0.0) -> artifact.Model:
+    """What a night is scored by."""
+    if law_days:
+        return artifact.law(law_days, 7.0, "law")
+    trained = store.last_night("train", as_of, inclusive=True)
+    assert trained is not None
+    return artifact.load(store.path("models", trained))
+
+
+def events_table(events: Iterable[Event]) -> pd.DataFrame:
+    """The events in the columns of `schemas.EVENTS`, each user's in order."""
+    ordered = sorted(events, key=lambda event: (event.user, event.day))
+    rows = pd.DataFrame(
+        {
+            "user_id": [USERS[event.user] for event in ordered],
+            "item_id": [ITEMS[event.item] for event in ordered],
+            "event_type": [TYPES[event.strength < 0] for event in ordered],
+            "event_time": [_time(event) for event in ordered],
+            "event_id": [f"event-{place}" for place in range(len(ordered))],
+            "strength": [event.strength for event in ordered],
+            "user_index": [event.user for event in ordered],
+            "item_index": [event.item for event in ordered],
+            "type_index": [int(event.strength < 0) for event in ordered],
+        }
+    )
+    rows["gap_seconds"] = rows.groupby("user_index")["event_time"].diff().dt.total_seconds()
+    rows["revisit_gap_seconds"] = rows.groupby(PAIR)["event_time"].diff().dt.total_seconds()
+    rows["revisit_count"] = rows.groupby(PAIR).cumcount()
+    rows[["dwell_imputed", "rating_imputed", "session_given"]] = False
+    rows["session_position"] = 0
+    rows[["session_id", "source", "source_file"]] = "one"
+    rows["session_start"] = rows["event_time"]
+    return rows.reindex(columns=schema_of("events").names)
+
+
+def _time(event: Event) -> datetime:
+    return instant(TRAINED) + timedelta(days=event.day)
+
+
+def _publish_events(store: Warehouse, as_of: date, rows: pd.DataFrame) -> None:
+    run = store.begin("sessionize", as_of, {"events": rows["event_id"].tolist()})
+    assert run is not None
+    categories = {name: place for place, name in enumerate(sorted(filter(None, CATEGORIES)))}
+    items = [
+        (place, *item, categories.get(item[2] or ""), None, None)
+        for place, item in enumerate(zip(ITEMS, TITLES, CATEGORIES, strict=True))
+    ]
+    events = rows.astype(object).where(rows.notna(), None).itertuples(index=False, name=None)
+    staged = {"events": list(events), "users": list(enumerate(USERS)), "items": items}
+    for table in TABLES["sessionize"]:
+        run.write_rows(table, staged.get(table, []))
+    store.publish(run, {}, {})
+
+
+def _memory(model: artifact.Model, rows: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """Each pair's memory: the jumps of its events, each decayed to the last one."""
+    jumps = model.jumps({name: rows[name].to_numpy() for name in rows.columns})
+    found = []
+    for (user, item), pair in rows.reset_index(drop=True).groupby(PAIR):
+        last = pair["event_time"].max()
+        ages = (last - pair["event_time"]).dt.total_seconds().to_numpy() / SECONDS_PER_DAY
+        left = jumps[pair.index] * decay(ages, model.half_lives_days)
+        signs = np.sign(pair["strength"].to_numpy())[:, None]
+        positive, negative = (np.sum(left * (signs == sign), axis=0).tolist() for sign in (1, -1))
+        found.append((user, item, last, positive, negative, len(pair), False))
+    return found
+
+
+def _user_states(model: artifact.Model, rows: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """Some read-outs of each user with events."""
+    size = len(model.half_lives_days) * model.vector_size
+    last = rows.groupby("user_index")["event_time"].max()
+    return [(user, time, np.random.default_rng(user).normal(size=size).tolist()) for user, time in last.items()]
