@@ -6,21 +6,49 @@ import argparse
 import csv
 import sys
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from halflife.errors import ConfigError, HalflifeError, InputMissingError
+from halflife.errors import AuditError, ConfigError, HalflifeError, InputMissingError
+
+if TYPE_CHECKING:  # what a command needs is imported when it runs: not for a --help
+    from rich.table import Table
+
+    from halflife.answers.night import PublishedNight
+    from halflife.warehouse import Warehouse
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns its exit code."""
     parser = argparse.ArgumentParser(prog="halflife", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("doctor", help="check each part of the installation by using it, one line each")
-    forget = commands.add_parser(
-        "forget", help="remove users or events from every table, at the next run of sessionize"
+    doctor = commands.add_parser("doctor", help="check each part of the installation by using it, one line each")
+    doctor.set_defaults(run=_doctor)
+    for add in (_add_forget, _add_explain, _add_top):
+        add(commands)
+    options = parser.parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except HalflifeError as error:
+        print(f"halflife {options.command}: {error}", file=sys.stderr)
+        return error.exit_code
+    return code
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, help_text: str
+) -> argparse.ArgumentParser:
+    """A subcommand that asks a warehouse."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=help_text, description=help_text)
+    command.add_argument(
+        "--config", type=Path, required=True, help="YAML file of the environment: says which warehouse"
     )
-    forget.add_argument("--config", type=Path, required=True, help="YAML file of the environment: says which warehouse")
+    return command
+
+
+def _add_forget(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    forget = _command(commands, "forget", "remove users or events from every table, at the next run of sessionize")
     forget.add_argument("--users", type=Path, help="a text file with one user id a line")
     forget.add_argument("--events", type=Path, help="a CSV file with a user id and an event id a line, no header")
     forget.add_argument(
@@ -30,23 +58,105 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="YYYY-MM-DD",
         help="what happened from this day on stays",
     )
-    options = parser.parse_args(arguments)
-    try:
-        return _doctor() if options.command == "doctor" else _forget(options)
-    except HalflifeError as error:
-        print(f"halflife {options.command}: {error}", file=sys.stderr)
-        return error.exit_code
+    forget.set_defaults(run=_forget)
 
 
-def _doctor() -> int:
-    from halflife import doctor  # its checks import TensorFlow and Spark: not for a --help
+def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    explain = _command(commands, "explain", "why a score is what it is: each event of the pair and what is left of it")
+    explain.add_argument("user", nargs="?", metavar="USER")
+    explain.add_argument("item", nargs="?", metavar="ITEM")
+    explain.add_argument("--plot", type=Path, metavar="FILE", help="draw interest over time and ahead, as SVG")
+    explain.add_argument("--check", type=int, metavar="N", help="instead: do N random pairs add up to their scores?")
+    _add_night_and_json(explain)
+    explain.set_defaults(run=_explain)
+
+
+def _add_top(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    top = _command(commands, "top", "a user's items of the highest score, tonight or at any later time")
+    top.add_argument("user", metavar="USER")
+    top.add_argument("-n", type=int, default=20, help="how many (default: %(default)s)")
+    top.add_argument(
+        "--at", type=datetime.fromisoformat, metavar="TIME", help="2017-12-08T18:00, UTC; default: the night"
+    )
+    _add_night_and_json(top)
+    top.set_defaults(run=_top)
+
+
+def _add_night_and_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--as-of", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the night; default: the last")
+    command.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from halflife import doctor
 
     return doctor.main([])
 
 
-def _forget(options: argparse.Namespace) -> int:
-    from halflife import config, forgetting
+def _warehouse(options: argparse.Namespace) -> Warehouse:
+    from halflife import config
     from halflife.warehouse import Warehouse
+
+    return Warehouse(config.load(options.config).warehouse)
+
+
+def _night(options: argparse.Namespace) -> PublishedNight:
+    from halflife.answers.night import PublishedNight
+
+    return PublishedNight(_warehouse(options), options.as_of)
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    console = Console()
+    # Into a pipe: wide enough for every column.
+    Console(width=None if console.is_terminal else 200).print(table)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from halflife.answers import check, explain, plot, show
+
+    night = _night(options)
+    if options.check is not None:
+        checked = check.check(night, options.check)
+        print(show.as_json(vars(checked)) if options.json else check.in_words(checked))
+        return 0 if checked.adds_up else AuditError.exit_code
+    if options.user is None or options.item is None:
+        raise ConfigError("name a USER and an ITEM, or --check N")
+    explained = explain.explain(night, options.user, options.item)
+    if options.json:
+        print(show.as_json(show.explanation_json(explained)))
+    else:
+        _print(show.explanation_table(explained))
+    if options.plot:
+        _write(options.plot, plot.svg(explained, explain.curve_of(night, options.user, options.item)))
+    return 0
+
+
+def _top(options: argparse.Namespace) -> int:
+    from halflife import Scorer
+    from halflife.answers import show
+
+    scorer = Scorer(_warehouse(options).root, options.as_of)
+    best = scorer.top(options.user, options.n, options.at)
+    if options.json:
+        print(show.as_json(show.records(best)))
+    else:
+        when = options.at or f"the night of {scorer.as_of}"
+        _print(show.frame(best, f"best items of user {options.user}, {when}"))
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _forget(options: argparse.Namespace) -> int:
+    from halflife import forgetting
 
     users = _lines(options.users) if options.users else []
     rows = list(csv.reader(_lines(options.events))) if options.events else []
@@ -55,8 +165,7 @@ def _forget(options: argparse.Namespace) -> int:
     events = [(user, event) for user, event in rows]
     if not users and not events:
         raise ConfigError("nothing to forget: give --users or --events, a file with at least one line")
-    store = Warehouse(config.load(options.config).warehouse)
-    forgetting.ask(store, options.before, users, events)
+    forgetting.ask(_warehouse(options), options.before, users, events)
     print(
         f"noted: {len(users)} users and {len(events)} events go at the next run of sessionize, from earlier nights too"
     )

@@ -30,13 +30,18 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Items:
-    """The items in the order of their ids, as in the table `scores`: ids (I,), the place of each item index (I,)."""
+    """The items in the order of their ids, as in the table `scores`; `index` is the item index of each place, (I,)."""
 
     ids: pd.Index[str]
-    place: Places
+    index: Places
     titles: Sequence[str | None]
     categories: Sequence[str | None]
     side: ItemSide
+
+    @cached_property
+    def place(self) -> Places:
+        """The place of each item index, (I,)."""
+        return np.argsort(self.index)
 
     def places(self, item_ids: Sequence[str]) -> Places:
         """Place of each id. Raises UnknownIdError that names the first unknown one."""
@@ -91,7 +96,7 @@ class PublishedNight:
         side = self.model.item_side(len(index), new)
         return Items(
             ids=pd.Index(ordered["item_id"]),
-            place=np.argsort(index),
+            index=index,
             titles=ordered["title"].tolist(),
             categories=ordered["category"].tolist(),
             side=ItemSide(side.bias[index], side.vectors[index]),
