@@ -67,14 +67,19 @@ def unique(what: str, frame: DataFrame, *key: str) -> None:
         raise AuditError(f"{what}: several rows with the same {', '.join(key)}; nothing was published")
 
 
-def scores(written: Sequence[Row], pairs: int) -> None:
-    """Raises AuditError where the files hold another number of scores than pairs, or a score outside [0, 1)."""
+def scores(written: Sequence[Row], rows: int) -> int:
+    """How many scores the floor left out of the files.
+
+    Raises AuditError where they hold, with those, another number of rows than they must, or a score outside [0, 1).
+    """
     files = [row for row in written if row["table"] == "scores"]
-    same_count("scores", sum(row["rows"] for row in files), pairs)
+    left_out: int = sum(row["left_out"] for row in files)
+    same_count("scores", sum(row["rows"] for row in files) + left_out, rows)
     for row in files:
         # Also false where a score is not a number.
-        if not (row["lowest"] >= 0.0 and row["highest"] < 1.0):
+        if row["rows"] and not (row["lowest"] >= 0.0 and row["highest"] < 1.0):
             raise AuditError(
                 f"scores: {row['file']} holds scores from {row['lowest']} to {row['highest']}, outside [0, 1); "
                 "nothing was published"
             )
+    return left_out

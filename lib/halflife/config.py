@@ -409,11 +409,36 @@ class TrainConfig(Section):
 
 
 class ScoreConfig(Section):
-    users_per_block: PositiveInt = 128
+    output: Literal["all", "observed", "top_n"] = Field(
+        default="all", description="which pairs are in `scores`: every one, those with memory, those recommended"
+    )
+    floor: Share = Field(default=0.0, description="pairs with a lower score are left out of `scores`, and counted")
+    layout: Literal["rows", "arrays"] = Field(
+        default="rows", description="one row a pair, or one a user with the scores of all items by item_index"
+    )
+    encoding: Literal["rounded", "float32", "uint8"] = Field(
+        default="rounded", description="how exact the numbers in `scores` are: see halflife.scoring.precision"
+    )
+    rows_per_group: PositiveInt = Field(
+        default=2_000_000, description="pairs that are scored and written at once; a reader of one user reads as many"
+    )
     rows_per_file: PositiveInt = 32_000_000
     top_n: PositiveInt = 20
+    exclude_seen: bool = Field(default=False, description="recommend no item that the user had an event with")
+    max_per_category: PositiveInt | None = Field(
+        default=None, description="most items of one category in a user's recommendations; null: any number"
+    )
+    faded_below: PositiveFloat = Field(
+        default=0.001, description="expected strength over the horizon below which a memory has faded"
+    )
     revival_retained_share: Share = 0.25
     revival_silence_days: PositiveFloat = 30.0
+
+    @model_validator(mode="after")
+    def _arrays_hold_everything(self) -> ScoreConfig:
+        if self.layout == "arrays" and (self.output != "all" or self.floor):
+            raise ValueError("layout arrays has a place for every item: it needs output all and floor 0")
+        return self
 
 
 class EvaluateConfig(Section):

@@ -156,7 +156,10 @@ SEQUENCES: Final = _schema(
 )
 
 # One row is the memory of one (user, item) pair: K channel values at `anchor_time`, the pair's last event.
-# Negative events (cancel, dislike) have a state of their own, subtracted when read.
+# Negative events (cancel, dislike) have a state of their own, subtracted when read. `leading` is the event that
+# promised most whenever one came after it: its time, its type and its K jumps (zeros where it is negative). `faded_on`
+# is the first night from which the memory's expected strength over the horizon stays below score.faded_below; null
+# where it never reaches it. All are functions of the pair's events alone.
 MEMORY: Final = _schema(
     ("user_index", T.IntegerType()),
     ("item_index", T.IntegerType()),
@@ -165,6 +168,10 @@ MEMORY: Final = _schema(
     ("negative", T.ArrayType(T.DoubleType(), False)),
     ("event_count", T.LongType()),
     ("revived", T.BooleanType()),
+    ("leading_time", T.TimestampType()),
+    ("leading_type", T.IntegerType()),
+    ("leading", T.ArrayType(T.DoubleType(), False)),
+    ("faded_on", T.DateType(), True),
 )
 
 # One row is one user's K read-outs of d numbers, flattened, and the time of the last event behind them.
@@ -175,13 +182,21 @@ USER_STATES: Final = _schema(
 )
 
 # One row is one (user, item) pair tonight: the probability of engagement within the horizon, and the two
-# parts of the expected strength behind it: score = 1 - exp(-max(affinity + memory, 0)).
+# parts of the expected strength behind it: score = 1 - exp(-max(affinity + memory, 0)). By user_id, then item_id.
+# As published (score.encoding rounded) they are the closed form to 2^-21 in score and to 2^-22 in its parts, and to
+# 2^-11 of a small value; with uint8, score and affinity are codes of a strength (halflife.scoring.precision).
 SCORES: Final = _schema(
     ("user_id", T.StringType()),
     ("item_id", T.StringType()),
     ("score", T.FloatType()),
     ("affinity", T.FloatType()),
     ("memory", T.FloatType()),
+)
+
+# One row is one user tonight (score.layout arrays): the score of every item, at the place of its item_index.
+SCORE_ARRAYS: Final = _schema(
+    ("user_id", T.StringType()),
+    ("score", T.ArrayType(T.FloatType(), False)),
 )
 
 # One row is one of a user's top N items tonight, best first from rank 1, with the reason.

@@ -11,23 +11,26 @@ import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from halflife import decay, schemas
+from halflife.memory import Pace
 from halflife.transformations import memory
 
-HALF_LIVES = (1 / 24, 7.0, 90.0)
+HALF_LIVES = np.array([1 / 24, 7.0, 90.0])
+PACE = Pace(HALF_LIVES, horizon_days=7.0, retained_share=0.25, silence_days=30.0)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def state(day: float, positive: float, user: int = 0, item: int = 0, negative: float = 0.0) -> tuple[Any, ...]:
     """One event's jump as a row of the memory table."""
     channels = len(HALF_LIVES)
-    return (user, item, START + timedelta(days=day), [positive] * channels, [negative] * channels, 1, False)
+    time, jump = START + timedelta(days=day), [positive] * channels
+    return (user, item, time, jump, [negative] * channels, 1, False, time, 2, jump, None)
 
 
 def merged(spark: SparkSession, *parts: DataFrame) -> list[Row]:
     union = parts[0]
     for part in parts[1:]:
         union = union.unionByName(part)
-    result = memory.merge(union, HALF_LIVES, retained_share=0.25, silence_days=30.0)
+    result = memory.merge(union, PACE, faded_below=0.001)
     return sorted(result.collect(), key=lambda row: (row["user_index"], row["item_index"]))
 
 
@@ -64,6 +67,20 @@ def test_the_sum_is_that_of_the_closed_form(spark: SparkSession) -> None:
     np.testing.assert_allclose(row["positive"], expected, rtol=1e-14)
     np.testing.assert_allclose(row["negative"], decay.decay(10.0, HALF_LIVES), rtol=1e-14)
     assert row["anchor_time"] == rows[-1][2].replace(tzinfo=None)
+
+
+def test_the_leading_event_and_the_night_of_fading_are_in_the_state(spark: SparkSession) -> None:
+    rows = [state(0.5, 2.0), state(3.5, 0.001), state(0.0, 0.0, item=1, negative=1.0)]
+    first, second = merged(spark, frame(spark, rows))
+    assert (first["leading_time"], first["leading"]) == (rows[0][2].replace(tzinfo=None), [2.0] * 3)
+    assert first["leading_type"] == 2
+    days = np.arange(1, 3_000)
+    left = sum(
+        (decay.decay_integral(days - at, HALF_LIVES, 7.0) * value).sum(axis=1)
+        for at, value in ((0.5, 2.0), (3.5, 0.001))
+    )
+    assert first["faded_on"] == (START + timedelta(days=int(days[left < 0.001][0]))).date()
+    assert second["faded_on"] is None
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from halflife.config import ScoreConfig
 from halflife.model.artifact import ItemSide
-from halflife.scoring import tables
+from halflife.scoring import precision, tables
 
 USERS = pa.array(["a", "b"])
 ITEMS = pa.array(["x", "y", "z"])
@@ -17,44 +19,76 @@ DAY = 86_400.0
 
 
 def night(bias: list[float]) -> tables.Night:
-    side = ItemSide(np.array(bias, dtype=np.float32), np.zeros((3, 1), dtype=np.float32))
-    return tables.Night(100 * DAY, np.array([7.0]), 7.0, ITEMS, np.arange(3, dtype=np.int32), side, top_n=2)
+    return tables.Night(
+        at_seconds=100 * DAY,
+        half_lives_days=np.array([7.0]),
+        horizon_days=7.0,
+        event_types=("view", "purchase"),
+        ids=ITEMS,
+        category=np.array([0, 0, 1], dtype=np.int32),
+        position=np.array([2, 1, 0], dtype=np.int32),  # z has index 0
+        side=ItemSide(np.array(bias, dtype=np.float32), np.zeros((3, 1), dtype=np.float32)),
+    )
 
 
 def block(pairs: list[list[dict[str, object]]]) -> pa.RecordBatch:
+    time, values = pa.timestamp("us", "UTC"), pa.list_(pa.float64())
     pair = pa.struct(
         {
             "item_index": pa.int32(),
-            "anchor_time": pa.timestamp("us", "UTC"),
-            "positive": pa.list_(pa.float64()),
-            "negative": pa.list_(pa.float64()),
+            "anchor_time": time,
+            "positive": values,
+            "negative": values,
             "event_count": pa.int64(),
+            "leading_time": time,
+            "leading_type": pa.int32(),
+            "leading": values,
         }
     )
     return pa.RecordBatch.from_arrays(
         [
             USERS,
             pa.array([None, None], pa.list_(pa.float32())),
-            pa.array([None, None], pa.timestamp("us", "UTC")),
+            pa.array([None, None], time),
             pa.array(pairs, pa.list_(pair)),
         ],
         names=["user_id", "readouts", "anchor_time", "pairs"],
     )
 
 
-def remembered(item: int) -> dict[str, object]:
+def remembered(item: int, events: int = 3) -> dict[str, object]:
     day = int(90 * DAY * 1e6)
-    return {"item_index": item, "anchor_time": day, "positive": [1.0], "negative": [0.0], "event_count": 3}
+    return {
+        "item_index": item,
+        "anchor_time": day,
+        "positive": [1.0],
+        "negative": [0.0],
+        "event_count": events,
+        "leading_time": day - int(7 * DAY * 1e6),
+        "leading_type": 1,
+        "leading": [1.0],
+    }
 
 
-def written(folder: Path, bias: list[float]) -> tuple[dict[str, pa.Table], list[dict[str, object]]]:
+def written(
+    folder: Path,
+    bias: list[float],
+    pairs: list[list[dict[str, object]]] | None = None,
+    **options: object,
+) -> tuple[dict[str, pa.Table], list[dict[str, object]]]:
+    """The tables of one block, and what is said of them."""
     folders = {table: folder / table for table in ("scores", "recommendations")}
     for place in folders.values():
-        place.mkdir()
-    with tables._Files(folders) as files:
-        tables._write_block(block([[remembered(1)], []]), night(bias), files)
+        place.mkdir(parents=True)
+    config = ScoreConfig(**{"top_n": 2, **options})  # type: ignore[arg-type]
+    with tables.task_files(folders, config) as files:
+        tables.Block(night(bias), config).write(block([[remembered(1)], []] if pairs is None else pairs), files)
     said = [row for batch in files.written() for row in batch.to_pylist()]
-    return {table: pq.read_table(place) for table, place in folders.items() if any(place.iterdir())}, said
+    return {table: pq.read_table(place) for table, place in folders.items()}, said
+
+
+def pairs_of(table: pa.Table) -> list[tuple[str, str]]:
+    return list(zip(table["user_id"].to_pylist(), table["item_id"].to_pylist(), strict=True))
 
 
 def test_every_pair_has_a_row_and_the_task_says_what_it_wrote(tmp_path: Path) -> None:
@@ -64,11 +98,11 @@ def test_every_pair_has_a_row_and_the_task_says_what_it_wrote(tmp_path: Path) ->
     assert scores["item_id"] == ["x", "y", "z"] * 2
     assert [value > 0 for value in scores["memory"]] == [False, True, False, False, False, False]
     np.testing.assert_allclose(
-        scores["score"], -np.expm1(-(np.array(scores["affinity"]) + np.array(scores["memory"]))), rtol=1e-6
+        scores["score"], -np.expm1(-(np.array(scores["affinity"]) + np.array(scores["memory"]))), rtol=0, atol=1e-6
     )
     (of_scores,) = (row for row in said if row["table"] == "scores")
     assert of_scores["rows"] == 6
-    assert of_scores["highest"] == max(scores["score"])
+    np.testing.assert_allclose(of_scores["highest"], max(scores["score"]), atol=2**-21)  # before it was rounded
 
 
 def test_equal_items_stand_in_the_order_of_their_ids_and_each_has_its_reason(tmp_path: Path) -> None:
@@ -80,7 +114,7 @@ def test_equal_items_stand_in_the_order_of_their_ids_and_each_has_its_reason(tmp
         ("b", 1, "x"),
         ("b", 2, "y"),
     ]
-    assert best["reason"][0] == "3 events, last on 1970-04-01: 84% of the interest"
+    assert best["reason"][0] == "purchase on 1970-03-25: 42% of the interest, 84% with all 3 events"
     assert set(best["reason"][1:]) == {"popular with similar histories"}
 
 
@@ -90,10 +124,80 @@ def test_items_of_which_nothing_is_expected_are_not_recommended(tmp_path: Path) 
 
 
 def test_a_score_that_is_no_number_is_said_and_not_hidden(tmp_path: Path) -> None:
-    folders = {"scores": tmp_path}
-    with tables._Files(folders) as files:
+    _, said = written(tmp_path, [-3.0, -3.0, -4.0])
+    assert all(row["highest"] < 1 for row in said)
+    folders = {"scores": tmp_path, "recommendations": tmp_path}
+    with tables.task_files(folders, ScoreConfig()) as files:
         for value in (0.1, np.nan, 0.2):
-            files.write("scores", pa.table({"score": pa.array([value], pa.float32())}))
-    (said,) = (row for batch in files.written() for row in batch.to_pylist())
-    assert np.isnan(said["lowest"])
-    assert np.isnan(said["highest"])
+            rows = pa.table({"score": pa.array([value], pa.float32())})
+            files.write("scores", rows, np.array([value], dtype=np.float32))
+    (of_scores,) = (row for batch in files.written() for row in batch.to_pylist())
+    assert np.isnan(of_scores["lowest"])
+    assert np.isnan(of_scores["highest"])
+
+
+def test_observed_are_the_pairs_with_memory_and_top_n_those_recommended(tmp_path: Path) -> None:
+    bias = [-3.0, -5.0, -4.0]
+    observed, _ = written(tmp_path / "observed", bias, output="observed")
+    assert pairs_of(observed["scores"]) == [("a", "y")]
+    best, _ = written(tmp_path / "top_n", bias, output="top_n")
+    assert pairs_of(best["scores"]) == sorted(pairs_of(best["recommendations"]))
+    every, _ = written(tmp_path / "all", bias)
+    rows = every["scores"].to_pylist()
+    assert all(row in rows for row in best["scores"].to_pylist() + observed["scores"].to_pylist())
+
+
+def test_what_is_below_the_floor_is_left_out_and_counted(tmp_path: Path) -> None:
+    every, _ = written(tmp_path / "all", [-3.0, -5.0, -4.0], encoding="float32")
+    found, said = written(tmp_path / "floor", [-3.0, -5.0, -4.0], encoding="float32", floor=0.1)
+    kept = [row for row in every["scores"].to_pylist() if row["score"] >= 0.1]
+    assert 0 < len(kept) < 6
+    assert found["scores"].to_pylist() == kept
+    (of_scores,) = (row for row in said if row["table"] == "scores")
+    assert (of_scores["rows"], of_scores["left_out"]) == (len(kept), 6 - len(kept))
+    assert found["recommendations"] == every["recommendations"]
+
+
+def test_a_block_of_which_nothing_is_written_is_an_empty_table(tmp_path: Path) -> None:
+    found, said = written(tmp_path, [-9.0] * 3, pairs=[[], []], output="observed")
+    assert found["scores"].num_rows == 0
+    assert {row["table"]: row["rows"] for row in said} == {"scores": 0, "recommendations": 4}
+
+
+def test_arrays_hold_each_score_at_its_items_index(tmp_path: Path) -> None:
+    rows, _ = written(tmp_path / "rows", [-3.0, -5.0, -4.0])
+    arrays, said = written(tmp_path / "arrays", [-3.0, -5.0, -4.0], layout="arrays")
+    by_item = np.array(rows["scores"]["score"]).reshape(2, 3)
+    assert arrays["scores"]["user_id"].to_pylist() == ["a", "b"]
+    np.testing.assert_array_equal(np.stack(arrays["scores"]["score"].to_pylist()), by_item[:, ::-1])
+    assert next(row["rows"] for row in said if row["table"] == "scores") == 2
+
+
+@pytest.mark.parametrize("layout", ["rows", "arrays"])
+def test_eight_bits_are_read_back_by_the_formula_in_the_file(tmp_path: Path, layout: str) -> None:
+    exact, _ = written(tmp_path / "exact", [-3.0, -5.0, -np.inf], encoding="float32", layout=layout)
+    found, _ = written(tmp_path / "codes", [-3.0, -5.0, -np.inf], encoding="uint8", layout=layout)
+    assert b"2^((c - 213) / 10)" in found["scores"].schema.metadata[b"halflife.encoding"]
+    codes, scores = (table["scores"]["score"].combine_chunks() for table in (found, exact))
+    if layout == "arrays":
+        codes, scores = codes.flatten(), scores.flatten()
+    assert codes.type == pa.uint8()
+    np.testing.assert_allclose(-np.expm1(-precision.strengths(codes.to_numpy())), scores.to_numpy(), rtol=0.036)
+
+
+def test_seen_items_can_be_left_out_of_the_recommendations(tmp_path: Path) -> None:
+    found, _ = written(tmp_path, [-3.0, -3.0, -4.0], exclude_seen=True)
+    assert pairs_of(found["recommendations"]) == [("a", "x"), ("a", "z"), ("b", "x"), ("b", "y")]
+
+
+def test_a_category_has_at_most_so_many_recommendations(tmp_path: Path) -> None:
+    found, _ = written(tmp_path, [-3.0, -3.0, -4.0], max_per_category=1)
+    assert pairs_of(found["recommendations"]) == [("a", "y"), ("a", "z"), ("b", "x"), ("b", "z")]
+
+
+def test_statistics_lead_to_the_users_of_a_row_group(tmp_path: Path) -> None:
+    written(tmp_path, [-3.0, -3.0, -4.0])
+    (file,) = (tmp_path / "scores").iterdir()
+    users = pq.read_metadata(file).row_group(0).column(0)
+    assert users.path_in_schema == "user_id"
+    assert (users.statistics.min, users.statistics.max) == ("a", "b")

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from halflife import audit
 from halflife.command import Job
 from halflife.errors import ModelError
+from halflife.memory import Pace
 from halflife.model import artifact
 from halflife.model.artifact import Model
 from halflife.model.manifest import catalogue_digest
@@ -26,6 +27,9 @@ READS = ("model", "score", "event_types")
 PAIR = ["user_index", "item_index"]
 # What a jump is made of: an event that differs in one of these is another one.
 COMPARED = ("user_index", "event_time", "event_id", *encode.EVENT_COLUMNS)
+
+# What of the config is in the state of a pair.
+IN_STATES = ("revival_retained_share", "revival_silence_days", "faded_below")
 
 
 def run(job: Job) -> None:
@@ -67,7 +71,7 @@ def _stage(job: Job, night: Run, trained: date | None, before: date | None) -> d
     with job.stage("memory"):
         _stage_memory(job, night, kept, changes, model, directory)
     with job.stage("score"):
-        pairs = _stage_scores(job, night, model)
+        pairs, left_out = stage_scores(job, night, model)
         job.progress.say(f"{pairs:,} pairs")
     return {
         "model": model.version,
@@ -77,6 +81,7 @@ def _stage(job: Job, night: Run, trained: date | None, before: date | None) -> d
         "encoded": encoded,
         "skipped": skipped,
         "pairs": pairs,
+        "pairs_below_floor": left_out,
     }
 
 
@@ -117,10 +122,14 @@ def _fits(job: Job, model: Model) -> None:
 
 
 def _kept_night(job: Job, before: date | None, model: Model) -> date | None:
-    """The night whose states tonight's build on: the last one, unless another model or other events made them."""
+    """The night whose states tonight's build on: the last one, unless it made them otherwise, or of other events."""
     store = job.warehouse
     manifest = None if before is None else store.manifest("score", before)
     if before is None or manifest is None or manifest["metrics"]["model"] != model.version:
+        return None
+    now = job.config.score.model_dump(mode="json", include=set(IN_STATES))
+    then = manifest["config"]["score"]
+    if manifest["metrics"]["horizon_days"] != model.horizon_days or any(then.get(name) != now[name] for name in now):
         return None
     return before if manifest["inputs"]["sessionize"] == digests(store.manifest("sessionize", before)) else None
 
@@ -167,7 +176,7 @@ def _stage_memory(job: Job, night: Run, kept: date | None, changes: _Changes, mo
     if kept is None:
         states, untouched = encode.jumps(changes.added, directory), None
     else:
-        old, touched = store.read(job.spark, "memory", kept), changes.touched(*PAIR)
+        old, touched = store.read(job.spark, "memory", kept).drop("faded_on"), changes.touched(*PAIR)
         stale = _stale(old, changes).cache()
         following = encode.jumps(changes.added.join(stale, on=PAIR, how="left_anti"), directory)
         again = store.read(job.spark, "events", job.as_of).join(stale, on=PAIR, how="left_semi")
@@ -175,10 +184,9 @@ def _stage_memory(job: Job, night: Run, kept: date | None, changes: _Changes, mo
         states = following.unionByName(goes_on)
         if not stale.isEmpty():
             states = states.unionByName(encode.jumps(again, directory))
-        untouched = old.join(touched, on=PAIR, how="left_anti")
-    merged = memory.merge(
-        states, model.half_lives_days.tolist(), config.revival_retained_share, config.revival_silence_days
-    )
+        untouched = store.read(job.spark, "memory", kept).join(touched, on=PAIR, how="left_anti")
+    pace = Pace(model.half_lives_days, model.horizon_days, config.revival_retained_share, config.revival_silence_days)
+    merged = memory.merge(states, pace, config.faded_below)
     night.write("memory", merged if untouched is None else merged.unionByName(untouched), sort=PAIR)
 
 
@@ -189,27 +197,36 @@ def _stale(old: DataFrame, changes: _Changes) -> DataFrame:
     return late.select(*PAIR).unionByName(changes.removed.select(*PAIR)).distinct()
 
 
-def _stage_scores(job: Job, night: Run, model: Model) -> int:
-    """Write the score of every pair and each user's best items; returns the number of pairs."""
+def stage_scores(job: Job, night: Run, model: Model) -> tuple[int, int]:
+    """Write the scores that are asked for and each user's best items; returns all pairs, and those below the floor."""
     store, spark, config = job.warehouse, job.spark, job.config.score
     users = store.read(spark, "users", job.as_of).where(F.col("user_id").isNotNull())
     catalogue = store.read(spark, "items", job.as_of)
-    items = catalogue.select("item_index", "item_id").toPandas()
+    items = catalogue.select("item_index", "item_id", "category_index").toPandas()
     new = catalogue.where(F.col("item_index") >= model.items).toPandas()
-    ids, position, side = tables.in_item_order(items, model.item_side(len(items), new))
+    ids, category, position, side = tables.in_item_order(items, model.item_side(len(items), new))
     context = tables.Night(
         at_seconds=instant(job.as_of).timestamp(),
         half_lives_days=model.half_lives_days,
         horizon_days=model.horizon_days,
+        event_types=tuple(job.config.event_types),
         ids=ids,
+        category=category,
         position=position,
         side=side,
-        top_n=config.top_n,
     )
     stated = tables.with_states(users, *(night.read(spark, table) for table in ("user_states", "memory")))
-    pairs = users.count() * len(items)
+    known = users.count()
+    pairs = known * len(items)
     tasks = max(job.cores, math.ceil(pairs / config.rows_per_file))
     folders: dict[str, Path] = {table: night.path(table) for table in ("scores", "recommendations")}
-    written = tables.write(stated, context, folders, config.users_per_block, tasks)
-    audit.scores(written, pairs)
-    return pairs
+    written = tables.write(stated, context, folders, config, tasks)
+    if config.layout == "arrays":
+        return pairs, audit.scores(written, known)
+    if config.output == "top_n":
+        rows = sum(row["rows"] for row in written if row["table"] == "recommendations")
+    elif config.output == "observed":
+        rows = night.read(spark, "memory").join(users, on="user_index", how="left_semi").count()
+    else:
+        rows = pairs
+    return pairs, audit.scores(written, rows)

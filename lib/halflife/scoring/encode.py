@@ -56,8 +56,8 @@ def user_states(sequences: DataFrame, model_directory: Path) -> DataFrame:
 
 
 def jumps(events: DataFrame, model_directory: Path) -> DataFrame:
-    """Each event's jump as a state of its pair, in the columns of `schemas.MEMORY`."""
-
+    """Each event's jump as a state of its pair, in the columns of `schemas.MEMORY` but `faded_on`."""
+    schema = T.StructType([field for field in schemas.MEMORY if field.name != "faded_on"])
     names = ("user_index", *EVENT_COLUMNS)
 
     def jump(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -73,11 +73,14 @@ def jumps(events: DataFrame, model_directory: Path) -> DataFrame:
                 _lists(values * ~positive),
                 pa.array(np.ones(batch.num_rows, dtype=np.int64)),
                 pa.array(np.zeros(batch.num_rows, dtype=bool)),
+                batch.column("anchor_time"),
+                batch.column("type_index"),
+                _lists(values * positive),
             ]
-            yield pa.RecordBatch.from_arrays(arrays, names=schemas.MEMORY.names)
+            yield pa.RecordBatch.from_arrays(arrays, names=schema.names)
 
     inputs = events.withColumnRenamed("event_time", "anchor_time")
-    return inputs.select(*names, "anchor_time").mapInArrow(jump, schemas.MEMORY)
+    return inputs.select(*names, "anchor_time").mapInArrow(jump, schema)
 
 
 def _matrix(lists: pa.Array, rows: int) -> NDArray[Any]:

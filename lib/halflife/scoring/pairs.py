@@ -13,6 +13,8 @@ from halflife.decay import SECONDS_PER_DAY, Floats, decay, decay_integral
 Matrix = NDArray[np.float32]
 Indexes = NDArray[np.int32]
 
+PRODUCT_ROWS = 32  # users of one matrix product
+
 
 @dataclass(frozen=True)
 class States:
@@ -47,11 +49,28 @@ def affinity(
     """
     ages = (at_seconds - states.anchor_seconds) / SECONDS_PER_DAY + horizon_days / 2
     faded = decay(ages, half_lives_days).astype(np.float32)
-    expected: Matrix = np.einsum("bk,bkd->bd", faded, states.readouts) @ vectors.T
+    expected = _products(np.einsum("bk,bkd->bd", faded, states.readouts), vectors)
     expected += bias
     np.exp(expected, out=expected)
     expected *= np.float32(horizon_days)
     return expected
+
+
+def _products(users: Matrix, items: Matrix) -> Matrix:
+    """Products of each user (B, d) with each item (I, d): (B, I), in products of one shape, filled up with zeros.
+
+    A matrix product rounds a row by how many rows there are; a score must not depend on who else is in the block.
+    """
+    found = np.empty((len(users), len(items)), dtype=np.float32)
+    part = np.zeros((PRODUCT_ROWS, users.shape[1]), dtype=np.float32)
+    for begin in range(0, len(users), PRODUCT_ROWS):
+        rows = found[begin : begin + PRODUCT_ROWS]
+        if len(rows) == PRODUCT_ROWS:
+            np.matmul(users[begin : begin + PRODUCT_ROWS], items.T, out=rows)
+        else:
+            part[: len(rows)] = users[begin:]
+            rows[:] = (part @ items.T)[: len(rows)]
+    return found
 
 
 def memory(states: States, at_seconds: Floats, half_lives_days: Floats, horizon_days: float) -> Floats:

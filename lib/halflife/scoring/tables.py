@@ -6,72 +6,80 @@ to the driver is one row a file, so neither rows nor scores ever pass through th
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
+from halflife.config import ScoreConfig
 from halflife.decay import Floats, probability
 from halflife.model.artifact import ItemSide
-from halflife.scoring import pairs
+from halflife.scoring import pairs, precision
+from halflife.scoring.files import WRITTEN, TaskFiles
 from halflife.scoring.pairs import Indexes, Matrix, States
-from halflife.topn import top_columns
+from halflife.scoring.recommend import Best, Leading, best_items, reasons
 
-# One row is one file that a task has written: its table, its name, and what the audit asks about its rows.
-WRITTEN = T.StructType(
-    [
-        T.StructField("table", T.StringType(), False),
-        T.StructField("file", T.StringType(), False),
-        T.StructField("rows", T.LongType(), False),
-        T.StructField("lowest", T.DoubleType(), False),
-        T.StructField("highest", T.DoubleType(), False),
-    ]
+# What the tables take from the memory of a pair.
+REMEMBERED = (
+    "item_index",
+    "anchor_time",
+    "positive",
+    "negative",
+    "event_count",
+    "leading_time",
+    "leading_type",
+    "leading",
 )
-
-# Large enough for the ids of a million items, which every row group names once.
-DICTIONARY_BYTES = 64 * 1024 * 1024
+# Columns of few values, and those by which a reader finds rows. Each row group has all items: the least and the
+# greatest of their ids are of no use to anyone, and looking for them takes pyarrow longer than writing the scores.
+DICTIONARY = {"scores": ["user_id", "item_id"], "recommendations": ["user_id", "item_id", "reason"]}
+STATISTICS = {"scores": ["user_id", "score"], "recommendations": ["user_id", "rank", "score"]}
 
 
 @dataclass(frozen=True)
 class Night:
     """What every block of users needs to know of the night: small enough to travel with the tasks.
 
-    The items stand in the order in which a user's rows are written: `ids` (I,) and their side of the model.
+    The items stand in the order in which a user's rows are written: `ids` (I,), their `category` (I,), -1 without one,
+    and their side of the model.
     """
 
     at_seconds: float
     half_lives_days: Floats
     horizon_days: float
+    event_types: tuple[str, ...]
     ids: pa.Array
+    category: Indexes
     position: Indexes  # row of an item index in that order
     side: ItemSide
-    top_n: int
 
 
-def in_item_order(items: pd.DataFrame, side: ItemSide) -> tuple[pa.Array, Indexes, ItemSide]:
-    """Ids in their order, the place of each item index among them, and the model's side in the same order."""
+def in_item_order(items: pd.DataFrame, side: ItemSide) -> tuple[pa.Array, Indexes, Indexes, ItemSide]:
+    """Ids in their order with their categories, the place of each item index among them, and the model's side.
+
+    `items` has the columns item_index, item_id and category_index.
+    """
     ordered = items.sort_values("item_id", kind="stable")
     index = ordered["item_index"].to_numpy()
     position = np.empty(len(index), dtype=np.int32)
     position[index] = np.arange(len(index), dtype=np.int32)
-    return pa.array(ordered["item_id"], pa.string()), position, ItemSide(side.bias[index], side.vectors[index])
+    category = ordered["category_index"].fillna(-1).to_numpy(dtype=np.int32)
+    sides = ItemSide(side.bias[index], side.vectors[index])
+    return pa.array(ordered["item_id"], pa.string()), category, position, sides
 
 
 def with_states(users: DataFrame, user_states: DataFrame, memory: DataFrame) -> DataFrame:
     """One row a user with its states: user_id, readouts, anchor_time (both null without events), pairs."""
     remembered = memory.groupBy("user_index").agg(
-        F.sort_array(
-            F.collect_list(F.struct("item_index", "anchor_time", "positive", "negative", "event_count"))
-        ).alias("pairs")
+        F.sort_array(F.collect_list(F.struct(*REMEMBERED))).alias("pairs")  # by item first
     )
     return (
         users.join(user_states, on="user_index", how="left")
@@ -80,19 +88,20 @@ def with_states(users: DataFrame, user_states: DataFrame, memory: DataFrame) -> 
     )
 
 
-def write(stated: DataFrame, night: Night, folders: dict[str, Path], users_per_block: int, tasks: int) -> list[Row]:
+def write(stated: DataFrame, night: Night, folders: dict[str, Path], options: ScoreConfig, tasks: int) -> list[Row]:
     """Write the scores and the recommendations of all users; returns the files, in the columns of `WRITTEN`.
 
     `stated` is what `with_states` makes. Each task writes the users of one range of ids, in their order, one row group
-    a block of `users_per_block`. A task that is retried, or run twice by speculation, writes files of other names:
-    those that no task returned are removed here, before anything is published.
+    a block of users. A task that is retried, or run twice by speculation, writes files of other names: those that no
+    task returned are removed here, before anything is published.
     """
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        with _Files(folders) as files:
+        block = Block(night, options)
+        with task_files(folders, options) as files:
             for batch in batches:
-                for start in range(0, batch.num_rows, users_per_block):
-                    _write_block(batch.slice(start, users_per_block), night, files)
+                for start in range(0, batch.num_rows, block.users):
+                    block.write(batch.slice(start, block.users), files)
         yield from files.written()
 
     for folder in folders.values():
@@ -107,70 +116,118 @@ def write(stated: DataFrame, night: Night, folders: dict[str, Path], users_per_b
     return written
 
 
-class _Files:
-    """The files of one task, one a table, opened when the first block comes."""
-
-    def __init__(self, folders: dict[str, Path]) -> None:
-        self.folders = folders
-        self.name = f"part-{uuid.uuid4().hex}.parquet"
-        self.writers: dict[str, pq.ParquetWriter] = {}
-        self.rows: dict[str, int] = {}
-        self.range: dict[str, tuple[float, float]] = {}
-
-    def __enter__(self) -> _Files:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for writer in self.writers.values():
-            writer.close()
-
-    def write(self, table: str, rows: pa.Table) -> None:
-        if not rows.num_rows:
-            return
-        if table not in self.writers:
-            self.writers[table] = pq.ParquetWriter(
-                self.folders[table] / self.name,
-                rows.schema,
-                compression="zstd",
-                compression_level=1,
-                use_dictionary=[name for name in rows.column_names if not pa.types.is_floating(rows.field(name).type)],
-                dictionary_pagesize_limit=DICTIONARY_BYTES,
-                store_schema=False,
-            )
-        self.writers[table].write_table(rows, row_group_size=rows.num_rows)
-        # NumPy's minimum and maximum, unlike Python's, stay NaN once a score is: the audit must see it.
-        low, high = self.range.get(table, (np.inf, -np.inf))
-        scores = rows.column("score").to_numpy()
-        self.range[table] = (float(np.minimum(low, scores.min())), float(np.maximum(high, scores.max())))
-        self.rows[table] = self.rows.get(table, 0) + rows.num_rows
-
-    def written(self) -> Iterator[pa.RecordBatch]:
-        rows = [(table, self.name, self.rows[table], *self.range[table]) for table in self.writers]
-        columns = zip(*rows, strict=True) if rows else ([] for _ in WRITTEN)
-        kinds = (pa.string(), pa.string(), pa.int64(), pa.float64(), pa.float64())
-        arrays = [pa.array(list(column), kind) for column, kind in zip(columns, kinds, strict=True)]
-        yield pa.RecordBatch.from_arrays(arrays, names=WRITTEN.names)
+def task_files(folders: dict[str, Path], options: ScoreConfig) -> TaskFiles:
+    """The files of a task, encoded as the config says."""
+    numbers = ["score", "affinity"] if precision.ENCODINGS[options.encoding].few else []
+    dictionary = {**DICTIONARY, "scores": [*DICTIONARY["scores"], *numbers]}
+    return TaskFiles(folders, dictionary, STATISTICS)
 
 
-def _write_block(users: pa.RecordBatch, night: Night, files: _Files) -> None:
-    """Score one block of users against every item and write its rows."""
-    states, counts = _states(users, night)
-    at = np.full(users.num_rows, night.at_seconds)
-    affinity = pairs.affinity(
-        states, at, night.half_lives_days, night.horizon_days, night.side.vectors, night.side.bias
-    )
-    remembered = pairs.memory(states, at, night.half_lives_days, night.horizon_days)
-    expected = pairs.add_memory(affinity.copy(), states, remembered)
-    sparse = np.zeros_like(affinity)
-    sparse[states.user, states.item] = remembered
-    score = probability(expected)
-    ids = users.column("user_id")
-    files.write("scores", _score_rows(ids, night.ids, score, affinity, sparse))
-    files.write("recommendations", _best_rows(ids, night, expected, score, states, counts, sparse))
+class Block:
+    """The rows of one block of users after the other, in the order of users, items in theirs."""
+
+    def __init__(self, night: Night, options: ScoreConfig) -> None:
+        self.night = night
+        self.options = options
+        self.encoding = precision.ENCODINGS[options.encoding]
+        self.users = max(1, options.rows_per_group // max(len(night.ids), 1))
+
+    def write(self, users: pa.RecordBatch, files: TaskFiles) -> None:
+        """Score one block of users against every item and write its rows."""
+        night, options = self.night, self.options
+        states, leading = _states(users, night)
+        at = np.full(users.num_rows, night.at_seconds)
+        affinity = pairs.affinity(
+            states, at, night.half_lives_days, night.horizon_days, night.side.vectors, night.side.bias
+        )
+        remembered = pairs.memory(states, at, night.half_lives_days, night.horizon_days)
+        expected = pairs.add_memory(affinity.copy(), states, remembered)
+        score = probability(expected)
+        seen = states if options.exclude_seen else None
+        best = best_items(expected, options.top_n, night.category, options.max_per_category, seen)
+        ids = users.column("user_id")
+        if options.layout == "arrays":
+            files.write("scores", self._arrays(ids, expected, score), score)
+        else:
+            memory = np.zeros_like(affinity)
+            memory[states.user, states.item] = remembered
+            places, left_out = self._places(score, states, best)
+            picked = [values if places is None else values[places] for values in (expected, score, affinity, memory)]
+            files.write("scores", self._rows(ids, places, *picked), picked[1], left_out)
+        why = reasons(
+            best,
+            states,
+            leading,
+            expected,
+            remembered,
+            night.at_seconds,
+            night.half_lives_days,
+            night.horizon_days,
+            night.event_types,
+        )
+        files.write("recommendations", _best_rows(ids, night.ids, best, score, why), score[best.user, best.item])
+
+    def _places(self, score: Matrix, states: States, best: Best) -> tuple[tuple[Indexes, Indexes] | None, int]:
+        """User and item of the pairs that are written, None for all, and how many the floor leaves out."""
+        if self.options.output == "all" and not self.options.floor:
+            return None, 0
+        asked = np.full(score.shape, self.options.output == "all")
+        if self.options.output == "observed":
+            asked[states.user, states.item] = True
+        elif self.options.output == "top_n":
+            asked[best.user, best.item] = True
+        kept = asked & (score >= np.float32(self.options.floor))
+        user, item = np.nonzero(kept)
+        return (user.astype(np.int32), item.astype(np.int32)), int(asked.sum()) - len(user)
+
+    def _rows(
+        self,
+        users: pa.Array,
+        places: tuple[Indexes, Indexes] | None,
+        expected: Matrix,
+        score: Matrix,
+        affinity: Matrix,
+        memory: Matrix,
+    ) -> pa.Table:
+        """Pairs in the columns of `schemas.SCORES`."""
+        if places is None:
+            rows = len(users) * len(self.night.ids)
+            user_codes, item_codes = (codes.slice(0, rows) for codes in self._codes)
+        else:
+            user_codes, item_codes = map(pa.array, places)
+        return _table(
+            {
+                "user_id": pa.DictionaryArray.from_arrays(user_codes, users),
+                "item_id": pa.DictionaryArray.from_arrays(item_codes, self.night.ids),
+                "score": pa.array(self.encoding.score(expected, score).ravel()),
+                "affinity": pa.array(self.encoding.affinity(affinity).ravel()),
+                "memory": pa.array(self.encoding.memory(memory).ravel()),
+            },
+            self._metadata,
+        )
+
+    @cached_property
+    def _codes(self) -> tuple[pa.Array, pa.Array]:
+        """Place of the user and the item of each pair of a whole block: the same in all."""
+        items = len(self.night.ids)
+        users = np.repeat(np.arange(self.users, dtype=np.int32), items)
+        return pa.array(users), pa.array(np.tile(np.arange(items, dtype=np.int32), self.users))
+
+    def _arrays(self, users: pa.Array, expected: Matrix, score: Matrix) -> pa.Table:
+        """Users in the columns of `schemas.SCORE_ARRAYS`: the entry of an item is at its item_index."""
+        values = self.encoding.score(expected, score)[:, self.night.position]
+        offsets = np.arange(0, values.size + 1, max(values.shape[1], 1), dtype=np.int32)
+        lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))
+        return _table({"user_id": users, "score": lists}, self._metadata)
+
+    @property
+    def _metadata(self) -> dict[str, str] | None:
+        """How to read the numbers, where they are not the values themselves."""
+        return {"halflife.encoding": self.encoding.formula} if self.encoding.formula else None
 
 
-def _states(users: pa.RecordBatch, night: Night) -> tuple[States, Indexes]:
-    """The block's states as arrays, and the event count of each pair."""
+def _states(users: pa.RecordBatch, night: Night) -> tuple[States, Leading]:
+    """The block's states as arrays, and the leading event of each pair."""
     channels = len(night.half_lives_days)
     size = night.side.vectors.shape[1]
     readouts = np.zeros((users.num_rows, channels, size), dtype=np.float32)
@@ -187,12 +244,23 @@ def _states(users: pa.RecordBatch, night: Night) -> tuple[States, Indexes]:
         readouts=readouts,
         anchor_seconds=anchors,
         user=pairs.block_of(lengths),
-        item=night.position[rows.field("item_index").to_numpy(zero_copy_only=False)],
+        item=night.position[_numbers(rows, "item_index")],
         pair_seconds=_seconds(rows.field("anchor_time")),
         positive=_channels(rows.field("positive"), channels),
         negative=_channels(rows.field("negative"), channels),
     )
-    return state, rows.field("event_count").to_numpy(zero_copy_only=False)
+    leading = Leading(
+        event_count=_numbers(rows, "event_count"),
+        type_index=_numbers(rows, "leading_type"),
+        seconds=_seconds(rows.field("leading_time")),
+        jump=_channels(rows.field("leading"), channels),
+    )
+    return state, leading
+
+
+def _numbers(rows: pa.StructArray, name: str) -> NDArray[Any]:
+    found: NDArray[Any] = rows.field(name).to_numpy(zero_copy_only=False)
+    return found
 
 
 def _seconds(times: pa.Array) -> Floats:
@@ -206,71 +274,20 @@ def _channels(values: pa.Array, channels: int) -> Floats:
     return flat
 
 
-def _score_rows(users: pa.Array, items: pa.Array, score: Matrix, affinity: Matrix, memory: Matrix) -> pa.Table:
-    """The block's pairs in the columns of `schemas.SCORES`: user by user, items in their order."""
-    blocks, width = score.shape
-    user_codes = pa.array(np.repeat(np.arange(blocks, dtype=np.int32), width))
-    item_codes = pa.array(np.tile(np.arange(width, dtype=np.int32), blocks))
-    return pa.table(
+def _best_rows(users: pa.Array, items: pa.Array, best: Best, score: Matrix, why: pa.Array) -> pa.Table:
+    """Each user's best items in the columns of `schemas.RECOMMENDATIONS`."""
+    return _table(
         {
-            "user_id": pa.DictionaryArray.from_arrays(user_codes, users),
-            "item_id": pa.DictionaryArray.from_arrays(item_codes, items),
-            "score": pa.array(score.ravel()),
-            "affinity": pa.array(affinity.ravel()),
-            "memory": pa.array(memory.ravel()),
+            "user_id": users.take(pa.array(best.user)),
+            "rank": pa.array(best.rank.astype(np.int32) + np.int32(1)),
+            "item_id": items.take(pa.array(best.item)),
+            "score": pa.array(score[best.user, best.item]),
+            "reason": why,
         }
     )
 
 
-def _best_rows(
-    users: pa.Array,
-    night: Night,
-    expected: Matrix,
-    score: Matrix,
-    states: States,
-    counts: Indexes,
-    memory: Matrix,
-) -> pa.Table:
-    """Each user's best items in the columns of `schemas.RECOMMENDATIONS`: those of which anything is expected."""
-    best = top_columns(expected, night.top_n)  # equal expectations stand in the order of their ids
-    user, rank = np.divmod(np.arange(best.size, dtype=np.int32), np.int32(best.shape[1]))
-    hoped = expected[user, best.ravel()] > 0
-    user, rank, item = user[hoped], rank[hoped], best.ravel()[hoped]
-    pair = _pair_of(states, user, item, expected.shape[1])
-    share = memory[user, item] / np.maximum(expected[user, item], np.finfo(np.float32).tiny)
-    return pa.table(
-        {
-            "user_id": users.take(pa.array(user)),
-            "rank": pa.array(rank + np.int32(1)),
-            "item_id": night.ids.take(pa.array(item)),
-            "score": pa.array(score[user, item]),
-            "reason": pa.array(_reasons(pair, share, states.pair_seconds, counts), pa.string()),
-        }
-    )
-
-
-def _pair_of(states: States, user: Indexes, item: Indexes, items: int) -> Indexes:
-    """The place of (user, item) pairs among the block's remembered pairs, -1 where there is none."""
-    if not len(states.user):
-        return np.full(len(user), -1, dtype=np.int32)
-    keys = states.user.astype(np.int64) * items + states.item
-    order = np.argsort(keys)
-    wanted = user.astype(np.int64) * items + item
-    found = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
-    return np.where(keys[found] == wanted, found, -1).astype(np.int32)
-
-
-def _reasons(pair: Indexes, share: Matrix, pair_seconds: Floats, counts: Indexes) -> Sequence[str]:
-    """Why an item is among the best: the pair's own past where it gives most of the strength, else the affinity."""
-    return [
-        _own_past(int(counts[place]), float(pair_seconds[place]), float(part))
-        if place >= 0 and part >= 0.5
-        else "popular with similar histories"
-        for place, part in zip(pair.tolist(), share.tolist(), strict=True)
-    ]
-
-
-def _own_past(events: int, last_seconds: float, share: float) -> str:
-    day = datetime.fromtimestamp(last_seconds, UTC).date()
-    times = "1 event" if events == 1 else f"{events} events"
-    return f"{times}, last on {day}: {min(share, 1.0):.0%} of the interest"
+def _table(columns: dict[str, pa.Array], metadata: dict[str, str] | None = None) -> pa.Table:
+    """Columns that are never null: Parquet then keeps no levels, which cost more than the ids."""
+    fields = [pa.field(name, column.type, nullable=False) for name, column in columns.items()]
+    return pa.Table.from_arrays([*columns.values()], schema=pa.schema(fields, metadata))

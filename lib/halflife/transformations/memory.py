@@ -1,71 +1,103 @@
-"""The memory of (user, item) pairs as a commutative monoid: decay the older to the newer, then add."""
+"""The memory of (user, item) pairs, added up from their events in Arrow columns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from pyspark.sql import Column, DataFrame
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from halflife import schemas
+from halflife.memory import NEVER, Pace, States, faded_on, fold
 
-MICROS_PER_DAY = 86_400_000_000.0
-
-# A state's fields, in the order in which the states of a pair are sorted: by time first. Nulls are
-# allowed, though there are none: Spark's fold wants one type from step to step, and takes a sum to be nullable.
-STATE = T.StructType(
-    [
-        T.StructField("anchor_time", T.TimestampType()),
-        T.StructField("event_count", T.LongType()),
-        T.StructField("revived", T.BooleanType()),
-        T.StructField("positive", T.ArrayType(T.DoubleType())),
-        T.StructField("negative", T.ArrayType(T.DoubleType())),
-    ]
+# A state's fields, in the order in which the states of a pair are sorted: by time first.
+FIELDS = (
+    "anchor_time",
+    "event_count",
+    "revived",
+    "positive",
+    "negative",
+    "leading_time",
+    "leading_type",
+    "leading",
 )
-FIELDS = tuple(STATE.names)
 
 
-def merge(states: DataFrame, half_lives_days: Sequence[float], retained_share: float, silence_days: float) -> DataFrame:
+def merge(states: DataFrame, pace: Pace, faded_below: float) -> DataFrame:
     """Add up the states of each pair, in the columns of `schemas.MEMORY`.
 
-    `states` holds any number of rows a pair: a stored state, and the jumps of single events (event_count 1, not
-    revived). They are folded in the order of time, each decay one step from one event to the next: the very
-    steps that one night after the other takes, so that N nights and one rebuild give the same bits.
+    `states` holds any number of rows a pair, with the columns of `schemas.MEMORY` but `faded_on`: a stored state, and
+    the jumps of single events (event_count 1, not revived, leading themselves). They are folded in the order of time.
 
-    A pair is revived where its newest event ended a silence of at least `silence_days` in which its positive memory
-    had faded below `retained_share` of what it was.
+    A pair is revived where its newest event ended a silence of at least `pace.silence_days` in which its positive
+    memory had faded below `pace.retained_share` of what it was.
     """
     parts = states.groupBy("user_index", "item_index").agg(
         F.array_sort(F.collect_list(F.struct(*FIELDS))).alias("parts")
     )
 
-    def fold(state: Column, event: Column) -> Column:
-        days = (F.unix_micros(event["anchor_time"]) - F.unix_micros(state["anchor_time"])) / MICROS_PER_DAY
-        faded = {name: _decayed(state[name], days, half_lives_days) for name in ("positive", "negative")}
-        retained = _total(faded["positive"]) < _total(state["positive"]) * retained_share
-        merged = F.struct(
-            event["anchor_time"].alias("anchor_time"),
-            (state["event_count"] + event["event_count"]).alias("event_count"),
-            (retained & (days >= silence_days)).alias("revived"),
-            *(_sum(faded[name], event[name]).alias(name) for name in faded),
-        )
-        return merged.cast(STATE)
+    def add_up(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            merged = fold(_states(batch.column("parts")), _lengths(batch.column("parts")), pace)
+            yield _rows(batch, merged, faded_on(merged, pace, faded_below))
 
-    first = F.element_at("parts", 1)
-    rest = F.slice("parts", 2, F.size("parts"))
-    merged = parts.select("user_index", "item_index", F.aggregate(rest, first.cast(STATE), fold).alias("state"))
-    return merged.select("user_index", "item_index", "state.*").select(*schemas.MEMORY.names)
+    return parts.mapInArrow(add_up, schemas.MEMORY)
 
 
-def _decayed(values: Column, days: Column, half_lives_days: Sequence[float]) -> Column:
-    left = F.array(*(F.pow(F.lit(2.0), days / -half_life) for half_life in half_lives_days))
-    return F.zip_with(values, left, lambda value, share: value * share)
+def _lengths(parts: pa.ListArray) -> NDArray[np.int64]:
+    return np.asarray(parts.value_lengths(), dtype=np.int64)
 
 
-def _sum(left: Column, right: Column) -> Column:
-    return F.zip_with(left, right, lambda a, b: a + b)
+def _states(parts: pa.ListArray) -> States:
+    rows = parts.flatten()
+
+    def numbers(name: str) -> NDArray[Any]:
+        column: NDArray[Any] = rows.field(name).to_numpy(zero_copy_only=False)
+        return column
+
+    def times(name: str) -> NDArray[np.int64]:
+        column: NDArray[np.int64] = rows.field(name).cast(pa.int64()).to_numpy(zero_copy_only=False)
+        return column
+
+    def channels(name: str) -> NDArray[np.float64]:
+        flat: NDArray[np.float64] = rows.field(name).flatten().to_numpy(zero_copy_only=False)
+        return flat.reshape(len(rows), -1)
+
+    return States(
+        time=times("anchor_time"),
+        events=numbers("event_count"),
+        revived=numbers("revived"),
+        positive=channels("positive"),
+        negative=channels("negative"),
+        leading_time=times("leading_time"),
+        leading_type=numbers("leading_type"),
+        leading=channels("leading"),
+    )
 
 
-def _total(values: Column) -> Column:
-    return F.aggregate(values, F.lit(0.0), lambda total, value: total + value)
+def _rows(keys: pa.RecordBatch, states: States, nights: NDArray[np.int64]) -> pa.RecordBatch:
+    offsets = pa.array(np.arange(0, states.positive.size + 1, max(states.positive.shape[1], 1), dtype=np.int32))
+
+    def channels(values: NDArray[np.float64]) -> pa.ListArray:
+        return pa.ListArray.from_arrays(offsets, pa.array(values.ravel()))
+
+    columns = {
+        "user_index": keys.column("user_index"),
+        "item_index": keys.column("item_index"),
+        "anchor_time": pa.array(states.time),
+        "positive": channels(states.positive),
+        "negative": channels(states.negative),
+        "event_count": pa.array(states.events),
+        "revived": pa.array(states.revived),
+        "leading_time": pa.array(states.leading_time),
+        "leading_type": pa.array(states.leading_type),
+        "leading": channels(states.leading),
+        "faded_on": pa.array(nights.astype(np.int32), mask=nights == NEVER),
+    }
+    schema = to_arrow_schema(schemas.MEMORY)
+    return pa.RecordBatch.from_arrays([columns[field.name].cast(field.type) for field in schema], schema=schema)
