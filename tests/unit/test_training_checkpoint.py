@@ -1,16 +1,13 @@
-"""Checkpoints: whole or not there, and no more than one of them; one run at a time in a folder."""
+"""Checkpoints: whole or not there, and no more than one of them."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from halflife.errors import PublishConflictError
-from halflife.training import checkpoint, lifeline
+from halflife.training import checkpoint
 from halflife.training.checkpoint import Checkpoints, Position
 
 ARRAYS = {"now/000": np.arange(3, dtype=np.float32), "now/001": np.array(7, dtype=np.int64)}
@@ -49,34 +46,3 @@ def test_a_damaged_checkpoint_is_none(tmp_path: Path, damage: str) -> None:
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path).load() is None
     assert checkpoint.position_in(tmp_path) is None
-
-
-HOLD = "import sys, pathlib; from halflife.training import lifeline\nwith lifeline.held(pathlib.Path(sys.argv[1])): {}"
-
-
-def test_a_second_run_is_refused_while_the_first_lives_and_welcome_when_it_was_killed(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLD.format("print('held', flush=True); input()"), str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
-        assert first.stdout is not None
-        assert first.stdout.readline() == "held\n"
-        with pytest.raises(PublishConflictError, match=f'"pid": {first.pid}'), lifeline.held(tmp_path):
-            pass
-        first.kill()
-    with lifeline.held(tmp_path):
-        pass
-
-
-def test_a_rank_ends_when_its_driver_is_killed(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLD.format("print('held', flush=True); input()"), str(tmp_path)]
-    watch = "import sys, pathlib, time; from halflife.training import lifeline\n"
-    watch += "lifeline.end_without_driver(pathlib.Path(sys.argv[1])); print('on', flush=True); time.sleep(60)"
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
-        assert driver.stdout is not None
-        driver.stdout.readline()
-        with subprocess.Popen([sys.executable, "-c", watch, str(tmp_path)], stdout=subprocess.PIPE, text=True) as rank:
-            assert rank.stdout is not None
-            assert rank.stdout.readline() == "on\n"
-            with pytest.raises(subprocess.TimeoutExpired):
-                rank.wait(2.5 * lifeline.LOOK_EVERY_SECONDS)
-            driver.kill()
-            assert rank.wait(20) == lifeline.ORPHANED
