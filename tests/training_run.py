@@ -9,7 +9,7 @@ from halflife.config import ModelConfig, TrainConfig
 from halflife.training.task import TrainingTask
 from training_log import AS_OF, ITEMS
 
-MODEL = ModelConfig(vector_size=4, lstm_units=(6, 5), jump_units=5, item_traits=2, half_life_days=30.0)
+MODEL = ModelConfig(vector_size=4, encoder_units=(6, 5), jump_units=5, item_traits=2, half_life_days=30.0)
 TRAIN: dict[str, Any] = {
     "launcher": "horovodrun",
     "ranks": 1,

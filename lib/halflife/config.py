@@ -10,11 +10,11 @@ import difflib
 import re
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from halflife.errors import ConfigError
 
@@ -289,7 +289,12 @@ class ModelConfig(Section):
     horizon_days: PositiveFloat = Field(default=7.0, description="a score says what happens within so many days")
     vector_size: PositiveInt = Field(default=32, description="of the item vectors and of each read-out")
     encoder: Literal["lstm", "gru", "transformer"] = "lstm"
-    lstm_units: tuple[PositiveInt, ...] = Field(default=(64, 32), min_length=1, description="of the encoder's layers")
+    encoder_units: tuple[PositiveInt, ...] = Field(
+        default=(64, 32),
+        min_length=1,
+        validation_alias=AliasChoices("encoder_units", "lstm_units"),  # its name when there was no other encoder
+        description="of the encoder's layers",
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="share of the inputs of each of the encoder's layers that a training step leaves out"
     )
@@ -329,6 +334,22 @@ LossName = Literal["point_process", "mse", "sampled_softmax"]
 
 
 class TrainConfig(Section):
+    # How a training is carried out, not what comes of it (but for the rounding of sums): changing these forgets no
+    # checkpoint and publishes no night anew.
+    OPERATIONAL: ClassVar[frozenset[str]] = frozenset(
+        {
+            "launcher",
+            "hosts",
+            "ranks",
+            "start_timeout_seconds",
+            "stall_timeout_seconds",
+            "checkpoint_steps",
+            "tensorboard",
+            "tensorboard_runs",
+            "mlflow_uri",
+        }
+    )
+
     launcher: Literal["spark", "horovodrun"] = Field(
         default="spark", description="spark: ranks are Spark tasks; horovodrun: they are processes on `hosts`"
     )
@@ -388,6 +409,7 @@ class TrainConfig(Section):
     tensorboard: str | None = Field(
         default="tensorboard", description="folder of event files, in the warehouse's _training; null: none"
     )
+    tensorboard_runs: PositiveInt = Field(default=10, description="event files of older runs are removed")
     mlflow_uri: str | None = Field(default=None, description="tracking server; needs the extra halflife[mlflow]")
 
     @field_validator("loss", mode="before")

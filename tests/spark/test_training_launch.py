@@ -27,7 +27,7 @@ CONFIG = Config.model_validate(
         },
         "event_types": {"purchase": {"weight": 1.0}, "cancel": {"weight": -0.5}},
         "sessionize": {"sequence_length": 16},
-        "model": {"vector_size": 4, "lstm_units": [6, 5], "jump_units": 5, "item_traits": 2, "half_life_days": 30.0},
+        "model": {"vector_size": 4, "encoder_units": [6, 5], "jump_units": 5, "item_traits": 2, "half_life_days": 30.0},
         "train": {"epochs": 2, "users_per_batch": 4, "cuts_per_user": 2, "validation_days": 21, "negatives": 8},
     }
 )

@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 
 from halflife import config
+from halflife.config import TrainConfig
 from halflife.errors import ConfigError
+from halflife.model.architecture import Architecture
 
 ROOT = Path(__file__).parents[2]
 LOCAL = ROOT / "conf" / "local.yaml"
+ARCHITECTURE = dict.fromkeys(["items", "event_types", "categories", "sequence_length", "vector_size"], 3)
+ARCHITECTURE |= {"jump_units": 3, "item_traits": 3, "horizon_days": 7, "half_lives_days": [1.0]}  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf").glob("*.yaml")), ids=lambda path: path.name)
@@ -68,3 +72,14 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
         config.load(path)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_former_name_of_the_encoders_units_still_counts() -> None:
+    assert config.load(LOCAL, ["model.lstm_units=[8, 4]"]).model.encoder_units == (8, 4)
+    assert Architecture.model_validate(
+        {**ARCHITECTURE, "lstm_units": [8, 4]}  # as in the manifest of an older model
+    ) == Architecture.model_validate({**ARCHITECTURE, "encoder_units": [8, 4]})
+
+
+def test_operational_keys_are_keys() -> None:
+    assert set(TrainConfig.model_fields) > TrainConfig.OPERATIONAL

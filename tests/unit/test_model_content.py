@@ -36,7 +36,7 @@ LATER = pd.DataFrame(
         "vectors": [{"image": [30.0, 40.0], "text": [2.0, 0.0, 0.0]}, None, None],
     }
 )
-CONFIG = ModelConfig(half_lives_days=(1.0, 30.0), vector_size=4, lstm_units=(6, 5), jump_units=7, feature_buckets=50)
+CONFIG = ModelConfig(half_lives_days=(1.0, 30.0), vector_size=4, encoder_units=(6, 5), jump_units=7, feature_buckets=50)
 NAMES: tuple[Any, ...] = (("food", "toys"), ("brand", "size"), 50, {"image": 2, "text": 3})
 
 

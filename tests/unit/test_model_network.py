@@ -38,7 +38,7 @@ ARCHITECTURE = Architecture(
     horizon_days=7.0,
     sequence_length=LENGTH,
     vector_size=5,
-    lstm_units=(8, 6),
+    encoder_units=(8, 6),
     jump_units=7,
     item_traits=3,
 )
@@ -217,15 +217,15 @@ def test_softmax_over_all_items_is_the_share_of_expected_strength(network: Netwo
     found = losses.training_loss(
         network, batch._replace(targets=targets), tf.range(12), tf.ones(12), {"sampled_softmax": 1.0}, training=False
     )
-    assert float(found) == pytest.approx(-(observed * np.log(share)).sum(), rel=1e-4)
+    assert float(found.strengths) == pytest.approx(-(observed * np.log(share)).sum(), rel=1e-4)
 
 
 @pytest.mark.parametrize(("loss", "accuracy"), [("point_process", 0.02), ("mse", 0.05), ("sampled_softmax", 0.05)])
 def test_sampled_losses_are_on_average_those_of_all_items(loss: str, accuracy: float) -> None:
     network, batch, rng = network_of(ARCHITECTURE), some_batch(), np.random.default_rng(3)
-    whole = losses.training_loss(network, batch, tf.range(12), tf.ones(12), {loss: 1.0}, training=False)
+    whole = losses.training_loss(network, batch, tf.range(12), tf.ones(12), {loss: 1.0}, training=False).strengths
     sample = tf.function(
-        lambda items: losses.training_loss(network, batch, items, tf.fill([8], 1.5), {loss: 1.0}, training=False)
+        lambda items: losses.training_loss(network, batch, items, tf.fill([8], 1.5), {loss: 1.0}, training=False)[0]
     )
     found = [float(sample(tf.constant(rng.choice(12, 8, replace=False), tf.int32))) for _ in range(300)]
     assert np.std(found) > 0
@@ -234,10 +234,10 @@ def test_sampled_losses_are_on_average_those_of_all_items(loss: str, accuracy: f
 
 def test_losses_add_up_by_their_weights_and_reach_all_that_is_trained(network: Network) -> None:
     batch, every = some_batch(), (tf.range(12), tf.ones(12))
-    single = {name: losses.training_loss(network, batch, *every, {name: 1.0}) for name in losses.LOSSES}
+    single = {name: losses.training_loss(network, batch, *every, {name: 1.0}).strengths for name in losses.LOSSES}
     weights = {"point_process": 1.0, "mse": 0.5, "sampled_softmax": 2.0}
     with tf.GradientTape() as tape:
-        total = losses.training_loss(network, batch, *every, weights)
+        total = losses.training_loss(network, batch, *every, weights).strengths
     assert float(total) == pytest.approx(
         sum(float(single[name]) * weight for name, weight in weights.items()), rel=1e-5
     )

@@ -18,7 +18,13 @@ FIGURES = {
     "law_ndcg_at_10": 0.2,
     "law_loss": 2.5,
 }
-BETTER_CHAMPION = {"champion_ndcg_at_10": 0.31, "champion_loss": 1.9}
+BETTER_CHAMPION = {
+    "champion_ndcg_at_10": 0.31,
+    "champion_loss": 1.9,
+    "challenger_ndcg_at_10": 0.3,
+    "challenger_loss": 2.0,
+    "challenge_days": 7.0,
+}
 
 
 def history(seconds: list[float], items: list[int]) -> History:
@@ -37,8 +43,15 @@ def test_a_model_that_beats_both_goes_live() -> None:
     verdict = gate.judge(FIGURES, "enforce", None)
     assert verdict.live == "model"
     worse = {"champion_ndcg_at_10": 0.29, "champion_loss": 2.1}
-    verdict = gate.judge({**FIGURES, **worse}, "enforce", "the model of May")
-    assert verdict == gate.Verdict("model", "the new model beats the half-life of 30 days and the model of May")
+    verdict = gate.judge({**FIGURES, **BETTER_CHAMPION, **worse}, "enforce", "the model of May")
+    words = "the new model beats the half-life of 30 days and the model of May on the 7 days that it has not seen"
+    assert verdict == gate.Verdict("model", words, beaten=False)
+
+
+def test_the_champion_is_met_on_days_of_its_own() -> None:
+    """By figures of those days, not of all that were held out."""
+    easy = {**BETTER_CHAMPION, "champion_ndcg_at_10": 0.5, "challenger_ndcg_at_10": 0.6, "champion_loss": 2.5}
+    assert gate.judge({**FIGURES, **easy}, "enforce", "the model of May").live == "model"
 
 
 @pytest.mark.parametrize("worse", [{"law_ndcg_at_10": 0.3}, {"law_loss": 2.0}, {"law_loss": float("nan")}])
@@ -53,7 +66,8 @@ def test_a_model_that_loses_to_the_champion_leaves_it() -> None:
     figures = {**FIGURES, **BETTER_CHAMPION}
     verdict = gate.judge(figures, "enforce", "the model of May")
     assert verdict.live == "champion"
-    shown = "the model of May (NDCG@10 0.3000 against 0.3100, loss 2.0000 against 1.9000)"
+    days = "on the 7 days that it has not seen"
+    shown = f"the model of May {days} (NDCG@10 0.3000 against 0.3100, loss 2.0000 against 1.9000)"
     assert verdict.reason == f"the new model does not beat {shown}"
 
 
@@ -61,6 +75,7 @@ def test_a_model_that_loses_to_the_champion_leaves_it() -> None:
 def test_where_the_gate_does_not_enforce_the_model_goes_live(mode: str) -> None:
     verdict = gate.judge({**FIGURES, **BETTER_CHAMPION}, mode, "the model of May")  # type: ignore[arg-type]
     assert verdict.live == "model"
+    assert verdict.beaten
     assert verdict.reason.endswith(f"train.gate is {mode}")
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import horovod.tensorflow as hvd
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,14 +20,15 @@ from halflife.model import artifact
 from halflife.model.batch import Batch
 from halflife.training import launch
 from halflife.training.champion import Champion
-from halflife.training.loop import Trainer, train_rank, use_one_core
+from halflife.training.loop import Trainer, common_digest, train_rank, use_one_core
 from halflife.training.step import Step, learning_rate
-from halflife.training.task import RankResult, TrainingTask
+from halflife.training.task import RankResult, Rival, TrainingTask
 from halflife.training.validation import Validator, figures
-from training_log import AS_OF, row_of, user_events, write_rows
+from training_log import AS_OF, DAY, row_of, user_events, write_rows
 from training_run import task_in
 
 # While pytest collects: once the tests of another file have used TensorFlow, it is too late.
+hvd.init()
 use_one_core()
 
 
@@ -90,7 +93,7 @@ def test_the_champion_from_its_files_scores_as_the_network_that_was_published(ro
     task = task_in(tmp_path / "work", rows, epochs=2)
     trainer = Trainer(task)
     trainer.publish(trainer.run())
-    expected = figures(Validator(trainer.network, trainer.held_out).sums())
+    expected = figures(Validator(trainer.network, task.train).sums(trainer.held_out), task.train.ranking_weight)
     champion = Champion(artifact.load(task.model_directory), trainer.items, task.model.horizon_days)
     loss, midnights, ndcg, sessions = champion.sums(trainer.held_out)
     assert midnights > 40
@@ -102,10 +105,84 @@ def test_figures_of_a_comparable_champion_are_among_the_metrics(
     rows: Path, whole: tuple[TrainingTask, RankResult], tmp_path: Path
 ) -> None:
     task = task_in(tmp_path / "work", rows, epochs=1)
-    champion = whole[0].model_directory
+    champion = Rival(whole[0].model_directory, AS_OF - 10 * DAY)
     metrics = train_rank(replace(task, champion=champion)).metrics
     assert 0 < metrics["champion_loss"] < 2 * metrics["start_loss"]
     assert 0 < metrics["champion_ndcg_at_10"] < 1
+    assert metrics["challenge_days"] == 10
+
+
+def test_a_challenger_meets_the_champion_on_the_days_that_neither_has_seen_before_it_catches_up(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that was published as it is before catching up, from the same log and seed, ties with itself."""
+    task = task_in(tmp_path / "first", rows, epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_pass", spoiling(Trainer._pass))
+        assert train_rank(task).metrics["caught_up"] == 0
+    champion = Rival(task.model_directory, AS_OF - 10 * DAY)
+    metrics = train_rank(replace(task_in(tmp_path / "second", rows, epochs=2), champion=champion)).metrics
+    assert metrics["champion_loss"] == pytest.approx(metrics["challenger_loss"], rel=1e-4)
+    assert metrics["champion_ndcg_at_10"] == pytest.approx(metrics["challenger_ndcg_at_10"], rel=1e-3)
+    # All held-out days are other examples than those that the champion has not seen.
+    assert metrics["challenger_loss"] != pytest.approx(metrics["validation_loss"], rel=1e-2)
+
+
+def spoiling(take_pass: Callable[[Trainer, float], None]) -> Callable[[Trainer, float], None]:
+    """Epochs of catching up that make a bad model of a good one."""
+
+    def spoiled(self: Trainer, end_seconds: float) -> None:
+        take_pass(self, end_seconds)
+        if self.at.catching_up:
+            self.network.items.bias.assign_add(np.full(self.network.items.bias.shape, 6.0))
+
+    return spoiled
+
+
+def test_weights_that_catching_up_made_worse_are_not_published(
+    rows: Path, whole: tuple[TrainingTask, RankResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = task_in(tmp_path / "work", rows)
+    monkeypatch.setattr(Trainer, "_pass", spoiling(Trainer._pass))
+    trainer = Trainer(task)
+    metrics = trainer.run()
+    assert metrics["caught_up"] == 0
+    assert metrics["caught_up_objective"] > metrics["validation_objective"]
+    taken = figures(Validator(trainer.network, task.train).sums(trainer.held_out), task.train.ranking_weight)
+    assert taken["validation_loss"] == pytest.approx(metrics["validation_loss"], rel=1e-6)
+    assert "the weights from before are taken" in lines(task)[-1]["message"]
+    assert whole[1].metrics["caught_up"] == 1
+    assert whole[1].metrics["caught_up_objective"] < whole[1].metrics["validation_objective"]
+
+
+def test_the_best_epoch_is_that_of_what_training_makes_small(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = [(2.0, 5.0), (1.9, 5.1), (2.1, 4.0), (2.2, 4.5)]
+    found = ({"validation_loss": loss, "validation_objective": objective} for loss, objective in told)
+    trainer = Trainer(task_in(tmp_path / "work", rows, patience=3))
+    plain = trainer._validate(trainer.held_out)
+    monkeypatch.setattr(trainer, "_validate", lambda _: {**plain, **next(found, {})})
+    assert trainer.run()["best_epoch"] == 2
+    assert trainer.at.best["validation_loss"] == 2.1
+
+
+def test_ranks_that_hold_other_weights_are_no_one_model(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Trainer(task_in(tmp_path / "work", rows)).network
+    assert len(common_digest(network)) == 64
+    other = np.zeros((1, 32), dtype=np.uint8)
+    monkeypatch.setattr(hvd, "allgather", lambda mine: tf.concat([mine, mine, other], axis=0))
+    with pytest.raises(HalflifeError, match="weights of rank 2 are not those of rank 0"):
+        common_digest(network)
+
+
+def test_more_ranks_than_gpus_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["gpu:0"])
+    monkeypatch.setattr(hvd, "local_size", lambda: 2)
+    with pytest.raises(ConfigError, match=r"2 ranks on .*, which has 1 GPUs.*lower train\.ranks"):
+        use_one_core()
 
 
 def test_every_epoch_is_a_line_of_figures(whole: tuple[TrainingTask, RankResult]) -> None:
@@ -113,6 +190,11 @@ def test_every_epoch_is_a_line_of_figures(whole: tuple[TrainingTask, RankResult]
     assert [line["message"].split(":")[0] for line in epochs] == [f"epoch {n} of 3" for n in (1, 2, 3)]
     assert min(line["validation_loss"] for line in epochs) == whole[1].metrics["validation_loss"]
     assert all(line["done"] <= line["total"] for line in lines(whole[0]))
+    for line in epochs:
+        assert f"loss {line['train_loss']:.4f} and {line['train_order_loss']:.4f} of the order" in line["message"]
+        # Likelihoods of the same model on other days: the order of items is not part of either.
+        assert line["train_loss"] == pytest.approx(line["validation_loss"], rel=0.3)
+        assert line["train_order_loss"] > 0
 
 
 @pytest.mark.parametrize("variant", [{"precision": "mixed_float16"}, {"compression": "fp16"}], ids=str)
@@ -165,7 +247,7 @@ def test_no_example_is_cut_before_its_varied_history_begins(rows: Path, tmp_path
 
 def test_a_loss_that_is_no_number_ends_the_run(rows: Path, tmp_path: Path) -> None:
     trainer = Trainer(task_in(tmp_path / "work", rows))
-    trainer.lost[:] = np.nan, 8.0
+    trainer.lost[:] = 1.0, np.nan, 8.0
     with pytest.raises(HalflifeError, match=r"diverged in epoch 1.*train\.learning_rate"):
         trainer._add_up()
 

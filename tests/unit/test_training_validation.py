@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from halflife.config import ModelConfig
+from halflife.config import ModelConfig, TrainConfig
 from halflife.decay import SECONDS_PER_DAY
 from halflife.model import losses
 from halflife.training.examples import batch_of, history_of
@@ -22,13 +22,14 @@ BEGIN = AS_OF - 28 * SECONDS_PER_DAY
 def test_figures_are_those_of_all_pairs() -> None:
     keras.utils.set_random_seed(2)
     histories = [history_of(row_of(user_events(user), 64), AS_OF) for user in range(70)]
-    config = ModelConfig(half_lives_days=(1.0, 30.0), vector_size=4, lstm_units=(6, 5), jump_units=7)
+    config = ModelConfig(half_lives_days=(1.0, 30.0), vector_size=4, encoder_units=(6, 5), jump_units=7)
     network = new_network(config, ITEMS, event_types=2, sequence_length=LENGTH)
     start_network(network, count_items(histories, len(ITEMS), BEGIN), 30.0)
     users = ValidationUsers()
     for place, history in enumerate(histories):
         users.add(history, BEGIN, AS_OF, HORIZON, place)
-    found = figures(Validator(network, users).sums())
+    train = TrainConfig(loss={"point_process": 1.0, "mse": 3.0})
+    found = figures(Validator(network, train).sums(users), ranking_weight=2.0)
 
     batch = batch_of([h for h, _ in users.midnights], [np.array([cut]) for _, cut in users.midnights], LENGTH, HORIZON)
     expected = losses.expected_strengths(network, batch, tf.range(len(ITEMS))).numpy().astype(np.float64)
@@ -42,13 +43,25 @@ def test_figures_are_those_of_all_pairs() -> None:
     residual = np.square(expected - observed).sum() / np.square(observed - observed.mean()).sum()
     assert found["validation_r2"] == pytest.approx(1 - residual, abs=1e-4)
     assert 0 < found["validation_ndcg_at_10"] <= 1
+    order = 2.0 * observed.sum() / np.count_nonzero(batch.sessions.items)
+    loss = losses.training_loss(
+        network,
+        batch,
+        tf.range(len(ITEMS)),
+        tf.ones(len(ITEMS)),
+        {"point_process": 1.0, "mse": 3.0},
+        training=False,
+        ranking_weight=tf.constant(order, tf.float32),
+    )
+    assert float(loss.order) > 0
+    assert found["validation_objective"] == pytest.approx(float(sum(loss)) / len(expected), rel=1e-4)
 
 
 def test_a_rank_without_users_adds_nothing() -> None:
     network = new_network(ModelConfig(), ITEMS, event_types=2, sequence_length=LENGTH)
-    sums = Validator(network, ValidationUsers()).sums()
+    sums = Validator(network, TrainConfig()).sums(ValidationUsers())
     assert sums.tolist() == [0.0] * len(Sums._fields)
-    assert all(np.isfinite(value) for value in figures(sums).values())
+    assert all(np.isfinite(value) for value in figures(sums, 2.0).values())
 
 
 def test_ndcg_and_recall_of_one_ranking() -> None:

@@ -69,7 +69,7 @@ def walk(batches: Iterable[pa.RecordBatch], settings: Settings) -> Iterator[pa.R
     `batches` hold rows of `schemas.HISTORY` in their order, each bucket whole. Rows are taken up in chunks, so that
     memory does not grow with the events of a user: of the earlier rows of a chunk's first user there is
     `context.context_of`, of the events published before the window `past.context`. Where the former is large, so is
-    the chunk: in all, no row is gone through more than twice.
+    the chunk: what is gone through in all stays in proportion to the rows.
     """
     with Files(settings.folders) as files, ThreadPoolExecutor(1) as ahead:
         output = _Output(settings, files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from halflife.model.features import EVENT_FEATURES, SEQUENCE_FEATURES
 
@@ -42,7 +42,8 @@ class Architecture(BaseModel):
     horizon_days: PositiveFloat
     sequence_length: PositiveInt
     vector_size: PositiveInt
-    lstm_units: tuple[PositiveInt, ...]
+    # Models published before the transformer say lstm_units.
+    encoder_units: tuple[PositiveInt, ...] = Field(validation_alias=AliasChoices("encoder_units", "lstm_units"))
     jump_units: PositiveInt
     item_traits: PositiveInt
     encoder: EncoderKind = "lstm"
@@ -99,16 +100,16 @@ class Architecture(BaseModel):
 
     def layers(self) -> list[tuple[int, int]]:
         """Inputs and units of each layer of the encoder's stack."""
-        return list(pairwise((self.lstm_units[0], *self.lstm_units)))
+        return list(pairwise((self.encoder_units[0], *self.encoder_units)))
 
     def _encoder_shapes(self) -> Shapes:
-        channels, size, last = self.channels, self.vector_size, self.lstm_units[-1]
+        channels, size, last = self.channels, self.vector_size, self.encoder_units[-1]
         shapes: Shapes = {
             "encoder/from_state": (channels, last, size),
             "encoder/from_items": (channels, size, size),
             "encoder/everyone": (channels, size),
-            "encoder/project/kernel": (self.encoder_inputs, self.lstm_units[0]),
-            "encoder/project/bias": (self.lstm_units[0],),
+            "encoder/project/kernel": (self.encoder_inputs, self.encoder_units[0]),
+            "encoder/project/bias": (self.encoder_units[0],),
         }
         if self.attention:
             shapes |= {"encoder/content/kernel": (last, channels), "encoder/content/bias": (channels,)}

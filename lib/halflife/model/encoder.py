@@ -29,9 +29,9 @@ class Encoder(keras.Model):  # type: ignore[misc]
 
     def __init__(self, architecture: Architecture, dropout: float = 0.0, name: str = "encoder") -> None:
         super().__init__(name=name)
-        channels, size, last = architecture.channels, architecture.vector_size, architecture.lstm_units[-1]
+        channels, size, last = architecture.channels, architecture.vector_size, architecture.encoder_units[-1]
         self.event_types = architecture.event_types
-        self.project = keras.layers.Dense(architecture.lstm_units[0], name="project")
+        self.project = keras.layers.Dense(architecture.encoder_units[0], name="project")
         self.stack = [_layer(architecture.encoder, *place) for place in enumerate(architecture.layers(), start=1)]
         self.dropout = [keras.layers.Dropout(dropout) for _ in self.stack]
         self.content = keras.layers.Dense(channels, name="content") if architecture.attention else None
@@ -50,7 +50,7 @@ class Encoder(keras.Model):  # type: ignore[misc]
         for layer, (inputs, _) in zip(self.stack, architecture.layers(), strict=True):
             layer.build((None, None, inputs))
         if self.content is not None:
-            self.content.build((None, None, architecture.lstm_units[-1]))
+            self.content.build((None, None, architecture.encoder_units[-1]))
         self.built = True
 
     def call(

@@ -42,6 +42,13 @@ class Errors(NamedTuple):
     observed_squared: Tensor
 
 
+class TrainingLoss(NamedTuple):
+    """Sums over a batch, each with its weight: the losses of strengths, and that of the next session's order."""
+
+    strengths: Tensor
+    order: Tensor
+
+
 class Expected(NamedTuple):
     """Strengths expected over the horizon: what all losses share.
 
@@ -169,16 +176,27 @@ def training_loss(
     loss: Mapping[str, float],
     training: bool = True,
     ranking_weight: Tensor | None = None,
-) -> Tensor:
-    """The weighted sum of the losses named in `loss` over a batch, a scalar: see `LOSSES`; and that of `ranking`."""
+) -> TrainingLoss:
+    """The weighted sum of the losses named in `loss` over a batch, see `LOSSES`, and that of `ranking`."""
+    expected, order = strengths_and_order(network, batch, candidates, candidate_weights, training)
+    of_order = tf.zeros(()) if ranking_weight is None else ranking_weight * order
+    return TrainingLoss(weighted(expected, batch.targets, loss), of_order)
+
+
+def strengths_and_order(
+    network: Network, batch: Batch, candidates: Tensor, candidate_weights: Tensor, training: bool = False
+) -> tuple[Expected, Tensor]:
+    """Expected strengths of a batch, and its summed loss of `ranking`: all that training and validation look at."""
     readouts, channels = user_readouts(network, batch.cuts, training), pair_channels(network, batch)
     expected = _expected(network, batch, readouts, channels, candidates, candidate_weights)
-    losses = [weight * LOSSES[name](expected, batch.targets) for name, weight in loss.items()]
-    if ranking_weight is not None:
-        strength = session_strengths(network, batch, readouts, channels)
-        cut = tf.gather(batch.pairs.cut, batch.sessions.pair)
-        losses.append(ranking_weight * tf.reduce_sum(ranking(strength, cut, batch.sessions)))
-    return tf.add_n(losses)
+    strength = session_strengths(network, batch, readouts, channels)
+    cut = tf.gather(batch.pairs.cut, batch.sessions.pair)
+    return expected, tf.reduce_sum(ranking(strength, cut, batch.sessions))
+
+
+def weighted(expected: Expected, targets: Targets, loss: Mapping[str, float]) -> Tensor:
+    """The weighted sum of the losses named in `loss` over a batch, a scalar: see `LOSSES`."""
+    return tf.add_n([weight * LOSSES[name](expected, targets) for name, weight in loss.items()])
 
 
 def losses_of(expected: Expected, targets: Targets) -> Losses:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,15 +14,19 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from halflife.command import Job
+from halflife.config import Config, TrainConfig
+from halflife.decay import SECONDS_PER_DAY
 from halflife.digests import digest_of
 from halflife.errors import InputMissingError, ModelError
 from halflife.model import artifact
 from halflife.model.artifact import Model
 from halflife.model.manifest import catalogue_digest
 from halflife.nights import instant
-from halflife.training import launch
+from halflife.training import launch, leftovers
 from halflife.training.gate import RefusedError, Verdict, judge
-from halflife.training.launch import Keep, TrainedModel
+from halflife.training.launch import TrainedModel
+from halflife.training.leftovers import REFUSED, Keep
+from halflife.training.task import Rival
 from halflife.transformations import sequences
 from halflife.warehouse import Run, code_version, digests
 
@@ -31,7 +34,6 @@ READS = ("model", "train", "sessionize", "event_types")
 # Row groups are what the ranks share out: small ones, so that each rank gets its part of a small log too.
 ROW_GROUP_BYTES = 1 << 20
 FILES_PER_SHARD = 4
-REFUSED = "refused.json"
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ def run(job: Job) -> None:
     store.path("events", job.as_of)  # the night must have been sessionized
     before = store.last_night("train", job.as_of)
     inputs = {
-        "config": config.model_dump(mode="json", include=set(READS)),
+        "config": configured(config),
         "sessionize": digests(store.manifest("sessionize", job.as_of)),
         "champion": before and digests(store.manifest("train", before)),
     }
@@ -54,6 +56,12 @@ def run(job: Job) -> None:
         print(f"train {job.as_of}: {refusal}", file=job.console)
     else:
         shutil.rmtree(keep.checkpoints, ignore_errors=True)
+    leftovers.prune(keep, job.as_of, config.train.tensorboard_runs)
+
+
+def configured(config: Config) -> dict[str, Any]:
+    """What the configuration decides of the model: by it a night and its checkpoint are known."""
+    return config.model_dump(mode="json", include=set(READS), exclude={"train": set(TrainConfig.OPERATIONAL)})
 
 
 def _keep(job: Job, digest: str) -> Keep:
@@ -65,10 +73,11 @@ def _keep(job: Job, digest: str) -> Keep:
 
 @dataclass(frozen=True)
 class _Champion:
-    """What is live before this night: its words, and its folder where it has not seen the validation days."""
+    """What is live before this night: its words, and the model as a rival or why it cannot be one."""
 
     words: str
-    comparable: Path | None
+    rival: Rival | None
+    why_not: str = ""
 
 
 def _stage(job: Job, night: Run, keep: Keep, before: date | None) -> dict[str, Any]:
@@ -97,7 +106,7 @@ def _stage(job: Job, night: Run, keep: Keep, before: date | None) -> dict[str, A
             work,
             lambda stage, done, total, message: job.progress.say(f"{stage} {done}/{total} {message}"),
             keep,
-            None if champion is None else champion.comparable,
+            None if champion is None else champion.rival,
         )
     return _put_live(job, night, keep, trained, champion, items)
 
@@ -128,14 +137,14 @@ def _put_live(
 def _verdict(job: Job, trained: TrainedModel, champion: _Champion | None) -> Verdict:
     """What the gate says, shown where it is more than that the model wins."""
     verdict = judge(trained.metrics, job.config.train.gate, None if champion is None else champion.words)
-    if champion is not None and champion.comparable is None:
-        aside = f"{champion.words} was trained on the validation days, or on other items: compared with the law only"
-        verdict = Verdict(verdict.live, f"{verdict.reason} ({aside})")
+    if champion is not None and champion.rival is None:
+        aside = f"not compared with {champion.words}, which {champion.why_not}"
+        verdict = replace(verdict, reason=f"{verdict.reason} ({aside})")
     if verdict.live == "law":
         half_life = trained.metrics["law_half_life_days"]
         words = f"{verdict.reason}; there is no other model: publishes the law with {half_life:g} days"
-        verdict = Verdict("law", words)
-    if verdict.live == "law" or "not beat" in verdict.reason:
+        verdict = replace(verdict, reason=words)
+    if verdict.beaten:
         job.progress.say(verdict.reason)
     if verdict.live == "law":
         print(f"train {job.as_of}: {verdict.reason}", file=job.console)
@@ -147,14 +156,20 @@ def _refuse(keep: Keep, reason: str, figures: dict[str, Any]) -> None:
     shutil.rmtree(keep.checkpoints, ignore_errors=True)
     keep.checkpoints.mkdir(parents=True)
     (keep.checkpoints / REFUSED).write_text(json.dumps({"reason": reason, "figures": figures}, indent=1))
-    raise RefusedError(f"warning: {reason}; nothing was published, the model that is there stays")
+    raise RefusedError(f"warning: {reason}; nothing was published, the model that is there stays; {_again(keep)}")
 
 
 def _refused_before(keep: Keep) -> None:
     file = keep.checkpoints / REFUSED
     if file.exists():
         reason = json.loads(file.read_text(encoding="utf-8"))["reason"]
-        raise RefusedError(f"nothing to do: refused already from the same inputs, configuration and code: {reason}")
+        raise RefusedError(
+            f"nothing to do: refused already from the same inputs, configuration and code: {reason}; {_again(keep)}"
+        )
+
+
+def _again(keep: Keep) -> str:
+    return f"to train it again, delete {keep.checkpoints / REFUSED}"
 
 
 def _champion(job: Job, before: date | None, items: pd.DataFrame) -> _Champion | None:
@@ -167,9 +182,13 @@ def _champion(job: Job, before: date | None, items: pd.DataFrame) -> _Champion |
     except ModelError as error:
         log.warning("the champion of %s does not count: %s", before, error)
         return None
-    start = instant(job.as_of) - timedelta(days=job.config.train.validation_days)
-    unseen = datetime.fromisoformat(model.manifest.as_of) <= start and _same_numbers(job, model, items)
-    return _Champion(f"the model of {before}", folder if unseen else None)
+    words, seen_until = f"the model of {before}", datetime.fromisoformat(model.manifest.as_of)
+    if not _same_numbers(job, model, items):
+        return _Champion(words, None, "numbers its items or event types otherwise")
+    unseen, horizon = (instant(job.as_of) - seen_until).total_seconds() / SECONDS_PER_DAY, job.config.model.horizon_days
+    if unseen < horizon:
+        return _Champion(words, None, f"has seen all but the last {unseen:g} days, less than a horizon ({horizon:g})")
+    return _Champion(words, Rival(folder, seen_until.timestamp()))
 
 
 def _same_numbers(job: Job, model: Model, items: pd.DataFrame) -> bool:

@@ -26,20 +26,26 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Position(BaseModel):
-    """How far a run is: `step` steps of `epoch` are taken, which lost `loss` on `examples` so far over all ranks."""
+    """How far a run is: `step` steps of `epoch` are taken.
+
+    `loss` of strengths, `order_loss` of the next session's order and `examples` are sums over them and all ranks.
+    `best` are the validation figures of the best epoch, `duel` those of its weights against the champion.
+    """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     epoch: int = 1
     step: int = 0
     loss: float = 0.0
+    order_loss: float = 0.0
     examples: float = 0.0
     catching_up: bool = False
     epochs_learned: int = 0
-    train_loss: float = 0.0
+    trained: dict[str, float] = {}
     start: dict[str, float] = {}
     best: dict[str, float] = {}
     best_epoch: int = 0
+    duel: dict[str, float] = {}
 
     @property
     def words(self) -> str:

@@ -20,34 +20,38 @@ class RefusedError(HalflifeError):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What goes live, the new model, the tuned law or the champion that is there; and why, in one line."""
+    """What goes live, the new model, the tuned law or the champion that is there; and why, in one line.
+
+    `beaten`: whether a rival was as good, whatever the gate made of it.
+    """
 
     live: Literal["model", "law", "champion"]
     reason: str
+    beaten: bool
 
 
 def judge(metrics: Mapping[str, float], mode: Literal["enforce", "warn", "off"], champion: str | None) -> Verdict:
-    """Compare a model's validation figures with those of the tuned law, and of the champion where it has some.
+    """Compare a model's figures with those of the tuned law, and of the champion where the two have met.
 
-    `champion` says what is live now, or is None. A first model that loses leaves its place to the law, so that there
-    is something to score with.
+    `champion` says what is live now, or is None. The law is met on all held-out days, the champion on those that it has
+    not seen. A first model that loses leaves its place to the law, so that there is something to score with.
     """
-    rivals = {f"the half-life of {metrics['law_half_life_days']:g} days": "law"}
+    rivals = {f"the half-life of {metrics['law_half_life_days']:g} days": ("law", "validation")}
     if champion is not None and f"champion_{LOSS}" in metrics:
-        rivals[champion] = "champion"
-    lost = [text for name, key in rivals.items() if (text := _lost(metrics, name, key))]
+        rivals[f"{champion} on the {metrics['challenge_days']:g} days that it has not seen"] = "champion", "challenger"
+    lost = [text for name, keys in rivals.items() if (text := _lost(metrics, name, *keys))]
     if not lost:
-        return Verdict("model", f"the new model beats {' and '.join(rivals)}")
+        return Verdict("model", f"the new model beats {' and '.join(rivals)}", beaten=False)
     reason = f"the new model does not beat {' nor '.join(lost)}"
     if mode != "enforce":
-        return Verdict("model", f"{reason}, but train.gate is {mode}")
-    return Verdict("law" if champion is None else "champion", reason)
+        return Verdict("model", f"{reason}, but train.gate is {mode}", beaten=True)
+    return Verdict("law" if champion is None else "champion", reason, beaten=True)
 
 
-def _lost(metrics: Mapping[str, float], name: str, key: str) -> str | None:
+def _lost(metrics: Mapping[str, float], name: str, rival: str, model: str) -> str | None:
     """What a rival is better or equal in, None where the model wins by both figures."""
-    ours = {figure: metrics[f"validation_{figure}"] for figure in (NDCG, LOSS)}
-    theirs = {figure: metrics[f"{key}_{figure}"] for figure in (NDCG, LOSS)}
+    ours = {figure: metrics[f"{model}_{figure}"] for figure in (NDCG, LOSS)}
+    theirs = {figure: metrics[f"{rival}_{figure}"] for figure in (NDCG, LOSS)}
     if ours[NDCG] > theirs[NDCG] and ours[LOSS] < theirs[LOSS]:
         return None
     return (

@@ -20,7 +20,8 @@ from halflife.config import Config, TrainConfig
 from halflife.errors import ConfigError, HalflifeError, InputMissingError
 from halflife.model import artifact
 from halflife.training import checkpoint, feed, lifeline
-from halflife.training.task import RankResult, Report, TrainingTask
+from halflife.training.leftovers import Keep
+from halflife.training.task import RankResult, Report, Rival, TrainingTask
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -37,14 +38,6 @@ RANK_ENVIRONMENT: Final = {
 }
 # In what a rank says that ends because another one did: the name of the operation that broke.
 ECHO: Final = "Horovod"
-
-
-@dataclass(frozen=True)
-class Keep:
-    """What outlives a run: the folder of its checkpoints, and that of TensorBoard's files (None: none)."""
-
-    checkpoints: Path
-    events: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -65,13 +58,13 @@ def train_model(
     work_dir: Path,
     report: Report,
     keep: Keep | None = None,
-    champion: Path | None = None,
+    champion: Rival | None = None,
 ) -> TrainedModel:
     """Train on the Parquet table `training_rows_path` (columns of `sequences`, one row a user) before `as_of_seconds`.
 
     `items` has the columns of the items table, item_index 0..n-1 in order. The model is written to `work_dir`/model and
     checked by loading it. `report` hears of every step of the training. A run that was killed goes on from what `keep`
-    holds; `champion` is a published model to be compared with on the validation days, which it must not have seen.
+    holds; `champion` is a published model to be compared with on the validation days that it has not seen.
     On a cluster all folders must be visible to all nodes.
     """
     work_dir.mkdir(parents=True, exist_ok=True)

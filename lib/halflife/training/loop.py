@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import socket
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -22,7 +23,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from halflife.decay import SECONDS_PER_DAY
-from halflife.errors import HalflifeError, InputMissingError
+from halflife.errors import ConfigError, HalflifeError, InputMissingError
 from halflife.model import artifact
 from halflife.model.batch import Batch
 from halflife.model.network import Network
@@ -48,6 +49,8 @@ from halflife.training.validation import ValidationUsers, Validator, figures
 # Of the time before the first cut, how much is history only: the first examples need something to look back on.
 HISTORY_SHARE = 0.15
 STEPS_PER_REPORT = 10
+# Told of the weights that have caught up, on the days that these have seen.
+CAUGHT_UP = ("validation_objective", "validation_loss", "validation_ndcg_at_10")
 # The validation users and the first count are read in an order of their own, the same in every run.
 COUNT_SEED = 0
 USERS_PER_COUNT = 512
@@ -64,14 +67,24 @@ def train_rank(task: TrainingTask) -> RankResult:
     trainer = Trainer(task)
     metrics = trainer.run()
     metrics["train_seconds"] = time.monotonic() - begin
+    digest = common_digest(trainer.network)
     trainer.publish(metrics)
-    return RankResult(hvd.rank(), metrics, weights_digest(trainer.network))
+    return RankResult(hvd.rank(), metrics, digest)
 
 
 def use_one_core() -> None:
-    """Keep a CPU rank to its core, or give a GPU rank the device of its local rank."""
+    """Keep a CPU rank to its core, or give a GPU rank the device of its local rank.
+
+    Raises ConfigError where there are fewer GPUs than ranks.
+    """
     devices = tf.config.list_physical_devices("GPU")
     if devices:
+        if hvd.local_size() > len(devices):
+            raise ConfigError(
+                f"train.ranks: {hvd.local_size()} ranks on {socket.gethostname()}, which has {len(devices)} GPUs, and "
+                "each needs one of its own: lower train.ranks (or the host's share of train.hosts), or set "
+                "CUDA_VISIBLE_DEVICES to nothing to train on its cores"
+            )
         tf.config.set_visible_devices(devices[hvd.local_rank()], "GPU")
         return
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -89,26 +102,26 @@ class Trainer:
         self.shards = feed.shards_with_rows(task.rows, task.train.shards)
         self.users = np.zeros(self.shards)
         self.first_seconds = task.as_of_seconds
-        self.held_out, self.tuning = ValidationUsers(), ValidationUsers()
+        self.held_out, self.tuning, self.unseen = ValidationUsers(), ValidationUsers(), ValidationUsers()
         self.counts, self.counts_before = self._read_through()
         self.network = new_network(task.model, self.items, len(task.event_types), task.sequence_length)
         start_network(self.network, self.counts, task.model.half_life_days)
         self.steps: int = math.ceil(self.users.sum() / task.train.users_per_batch)
         self.step = Step(self.network, task, self._steps_planned())
-        self.validator = Validator(self.network, self.held_out)
+        self.validator = Validator(self.network, task.train)
         self.best: list[NDArray[Any]] = []
         self.at = Position()
-        self.lost = np.zeros(2)  # loss and examples of this rank that are not in the position yet
+        self.lost = np.zeros(3)  # both losses and examples of this rank that are not in the position yet
         self.checkpoints = None if task.keep is None else Checkpoints(task.keep)
         self._resume()
 
     def run(self) -> dict[str, float]:
-        """Train until the validation loss no longer falls, keep the best epoch, and catch up on the held-out days."""
+        """Train until the held-out days are foreseen no better, keep the best epoch, and catch up on those days."""
         at = self.at
         if not at.start:
-            at.start = at.best = self._validate()
+            at.start = at.best = self._validate(self.held_out)
             self.best = self._copy()
-        rivals = {**self._law_figures(), **self._champion_figures()}
+        law_figures = self._law_figures()
         while not at.catching_up:
             self._pass(self.task.validation_start)
             self._end_epoch()
@@ -116,12 +129,13 @@ class Trainer:
             self._pass(self.task.as_of_seconds)
             self._next_epoch()
             self._save()
+        rivals = {**law_figures, **at.duel, **self._settle()}
         if self.tracker is not None:
             self.tracker.figures(self._steps_done(), rivals)
             self.tracker.end()
         start = {f"start_{name.removeprefix('validation_')}": value for name, value in at.start.items()}
-        ends = {"train_loss": at.train_loss, "epochs": float(at.epochs_learned), "best_epoch": float(at.best_epoch)}
-        return {**start, **at.best, **rivals, **ends}
+        ends = {"epochs": float(at.epochs_learned), "best_epoch": float(at.best_epoch)}
+        return {**start, **at.best, **rivals, **at.trained, **ends}
 
     def publish(self, metrics: dict[str, float]) -> None:
         """Write the model on rank 0, and read it once the way the nightly job will."""
@@ -198,6 +212,7 @@ class Trainer:
             if place <= share:
                 self.held_out.add(history, task.validation_start, task.as_of_seconds, horizon, place)
                 self.tuning.add(history, task.tuning_start, task.validation_start, horizon, place)
+                self.unseen.add(history, task.unseen_start, task.as_of_seconds, horizon, place)
             yield history
 
     def _law_figures(self) -> dict[str, float]:
@@ -208,14 +223,41 @@ class Trainer:
         found = law.tuned(self.tuning, self.held_out, (before, now), grid, horizon, _summed)
         return {"law_half_life_days": found.half_life_days, "law_loss": found.loss, "law_ndcg_at_10": found.ndcg}
 
-    def _champion_figures(self) -> dict[str, float]:
-        """The champion on the validation days, where there is one that has not seen them."""
+    def _duel(self) -> dict[str, float]:
+        """The champion and this network on the held-out days that neither has seen; empty without a champion."""
         task = self.task
         if task.champion is None:
             return {}
-        champion = Champion(artifact.load(task.champion), self.items, task.model.horizon_days)
-        loss, midnights, ndcg, sessions = _summed(champion.sums(self.held_out))
-        return {"champion_loss": loss / max(midnights, 1.0), "champion_ndcg_at_10": ndcg / max(sessions, 1.0)}
+        champion = Champion(artifact.load(task.champion.folder), self.items, task.model.horizon_days)
+        loss, midnights, ndcg, sessions = _summed(champion.sums(self.unseen))
+        ours = self._validate(self.unseen)
+        return {
+            "champion_loss": loss / max(midnights, 1.0),
+            "champion_ndcg_at_10": ndcg / max(sessions, 1.0),
+            "challenger_loss": ours["validation_loss"],
+            "challenger_ndcg_at_10": ours["validation_ndcg_at_10"],
+            "challenge_days": (task.as_of_seconds - task.unseen_start) / SECONDS_PER_DAY,
+        }
+
+    def _settle(self) -> dict[str, float]:
+        """Take back what catching up has done where the held-out days are foreseen worse for it, by the objective.
+
+        The gate judges the weights from before. To judge those from after, newer days would have to be held out, and
+        what is published would know nothing of them; days that were just learned from show at least that nothing
+        went wrong.
+        """
+        best, now = self.at.best, self._validate(self.held_out)
+        caught_up = now["validation_objective"] <= best["validation_objective"]
+        if not caught_up:
+            self._restore(self.best)
+            words = (
+                "after catching up on the held-out days they are foreseen worse (objective "
+                f"{now['validation_objective']:.4f}, before {best['validation_objective']:.4f}): "
+                "the weights from before are taken"
+            )
+            self.progress.report("train", self._steps_done(), self._steps_planned(), words)
+        seen = {f"caught_up_{name.removeprefix('validation_')}": now[name] for name in CAUGHT_UP}
+        return {"caught_up": float(caught_up), **seen}
 
     def _steps_planned(self) -> int:
         return self.steps * (self.task.train.epochs + self.task.train.catch_up_epochs)
@@ -230,10 +272,8 @@ class Trainer:
             self.lost += self.step.take(batch, at.epoch, at.step)
             at.step += 1
             if at.step % STEPS_PER_REPORT == 0 or at.step == self.steps:
-                loss = (at.loss + self.lost[0]) / max(at.examples + self.lost[1], 1)
-                self.progress.report(
-                    "train", self._steps_done(), self._steps_planned(), f"epoch {at.epoch}, loss {loss:.4f}"
-                )
+                losses = _words(_means(np.array([at.loss, at.order_loss, at.examples]) + self.lost))
+                self.progress.report("train", self._steps_done(), self._steps_planned(), f"epoch {at.epoch}, {losses}")
             if at.step % every == 0 and at.step < self.steps:
                 self._save()
         self._add_up()
@@ -267,24 +307,26 @@ class Trainer:
     def _end_epoch(self) -> None:
         """Validate, keep the best weights, and go on to the next epoch or to catching up."""
         train, at = self.task.train, self.at
-        loss, now = at.loss / max(at.examples, 1.0), self._validate()
-        self._say(loss, now)
-        at.train_loss = loss
-        if now["validation_loss"] < at.best["validation_loss"]:
+        at.trained, now = _means(np.array([at.loss, at.order_loss, at.examples])), self._validate(self.held_out)
+        self._say(now)
+        # What training makes small: the likelihood alone would stop before the order of items is learned.
+        if now["validation_objective"] < at.best["validation_objective"]:
             self.best, at.best, at.best_epoch = self._copy(), now, at.epoch
         over = at.epoch == train.epochs or at.epoch - at.best_epoch >= train.patience
         if over:
             at.epochs_learned, at.catching_up = at.epoch, True
             self._restore(self.best)
+            at.duel = self._duel()
             self._count_held_out_days()
         self._next_epoch()
         self._save()
 
     def _next_epoch(self) -> None:
-        self.at.epoch, self.at.step, self.at.loss, self.at.examples = self.at.epoch + 1, 0, 0.0, 0.0
+        at = self.at
+        at.epoch, at.step, at.loss, at.order_loss, at.examples = at.epoch + 1, 0, 0.0, 0.0, 0.0
 
-    def _validate(self) -> dict[str, float]:
-        return figures(_summed(self.validator.sums()))
+    def _validate(self, users: ValidationUsers) -> dict[str, float]:
+        return figures(_summed(self.validator.sums(users)), self.task.train.ranking_weight)
 
     def _count_held_out_days(self) -> None:
         """Let new items and new habits of the held-out days into the model that is published."""
@@ -294,26 +336,28 @@ class Trainer:
             counts += count_items(self._histories(shard, COUNT_SEED, end), items, end).packed()
         follow_counts(self.network, self.counts, ItemCounts.unpacked(_summed(counts)))
 
-    def _say(self, loss: float, now: dict[str, float]) -> None:
+    def _say(self, now: dict[str, float]) -> None:
         message = (
-            f"epoch {self.at.epoch} of {self.task.train.epochs}: loss {loss:.4f}, validation loss "
-            f"{now['validation_loss']:.4f}, NDCG@10 {now['validation_ndcg_at_10']:.4f}"
+            f"epoch {self.at.epoch} of {self.task.train.epochs}: {_words(self.at.trained)}; validation loss "
+            f"{now['validation_loss']:.4f}, objective {now['validation_objective']:.4f}, NDCG@10 "
+            f"{now['validation_ndcg_at_10']:.4f}"
         )
-        curve = {"train_loss": loss, **now}
+        curve = {**self.at.trained, **now}
         self.progress.report("train", self._steps_done(), self._steps_planned(), message, curve)
         if self.tracker is not None:
             self.tracker.figures(self._steps_done(), curve)
 
     def _add_up(self) -> None:
         """Bring this rank's losses into the position, which is the same on all ranks."""
-        loss, examples = _summed(self.lost)
-        if not math.isfinite(loss):
+        loss, order_loss, examples = _summed(self.lost)
+        if not math.isfinite(loss + order_loss):
             raise HalflifeError(
                 f"training diverged in epoch {self.at.epoch}: the loss is no number any more; lower "
                 f"train.learning_rate ({self.task.train.learning_rate:g}) or train.clip_norm, and run again"
             )
-        self.at.loss, self.at.examples = self.at.loss + loss, self.at.examples + examples
-        self.lost = np.zeros(2)
+        at = self.at
+        at.loss, at.order_loss, at.examples = at.loss + loss, at.order_loss + order_loss, at.examples + examples
+        self.lost = np.zeros(3)
 
     def _save(self) -> None:
         """Write a checkpoint, on rank 0; all ranks come by here after the same steps."""
@@ -342,19 +386,36 @@ class Trainer:
         )
 
     def _copy(self) -> list[NDArray[Any]]:
-        return [weight.numpy() for weight in self.network.trainable_variables]
+        return [weight.numpy() for weight in self.network.weights]
 
     def _restore(self, weights: list[NDArray[Any]]) -> None:
-        for variable, value in zip(self.network.trainable_variables, weights, strict=True):
+        for variable, value in zip(self.network.weights, weights, strict=True):
             variable.assign(value)
 
 
-def weights_digest(network: Network) -> str:
-    """sha256 of all trained weights, to compare ranks by."""
+def common_digest(network: Network) -> str:
+    """sha256 of all weights. Raises HalflifeError where the ranks do not hold the same."""
     digest = hashlib.sha256()
-    for variable in network.trainable_variables:
+    for variable in network.weights:
         digest.update(variable.numpy().tobytes())
+    everyone = hvd.allgather(tf.constant(np.frombuffer(digest.digest(), dtype=np.uint8)[None])).numpy()
+    others = np.flatnonzero((everyone != everyone[0]).any(axis=1)).tolist()
+    if others:
+        raise HalflifeError(
+            f"the weights of rank {', '.join(map(str, others))} are not those of rank 0, so this is no one model: is "
+            "TensorFlow the same on all hosts? Nothing was published"
+        )
     return digest.hexdigest()
+
+
+def _means(sums: NDArray[np.float64]) -> dict[str, float]:
+    """Both training losses of an example, from their sums and the number of examples."""
+    loss, order_loss, examples = sums
+    return {"train_loss": float(loss / max(examples, 1.0)), "train_order_loss": float(order_loss / max(examples, 1.0))}
+
+
+def _words(means: dict[str, float]) -> str:
+    return f"loss {means['train_loss']:.4f} and {means['train_order_loss']:.4f} of the order of items"
 
 
 def _summed(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,13 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from halflife.config import ModelConfig, TrainConfig
 from halflife.decay import SECONDS_PER_DAY
 
 # stage, done, total, message
 Report = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A published model to be compared with: its folder, and until when it has seen events, in epoch seconds."""
+
+    folder: Path
+    as_of_seconds: float
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class TrainingTask:
     train: TrainConfig
     config: dict[str, Any]
     keep: Path | None = None
-    champion: Path | None = None
+    champion: Rival | None = None
     events: Path | None = None
 
     @property
@@ -49,6 +57,11 @@ class TrainingTask:
     def tuning_start(self) -> float:
         """Where the days begin on which the gate's half-life is tuned: as many as the held-out ones, before them."""
         return self.validation_start - self.train.validation_days * SECONDS_PER_DAY
+
+    @property
+    def unseen_start(self) -> float:
+        """Where the days begin that neither training nor the champion has seen."""
+        return max(self.validation_start, self.as_of_seconds if self.champion is None else self.champion.as_of_seconds)
 
     @property
     def file(self) -> Path:
@@ -84,15 +97,18 @@ class RankResult:
     exit_code: int = 0
 
     def write(self, task: TrainingTask) -> None:
-        """Leave the result where the driver looks for it."""
-        task.result_file(self.rank).write_bytes(_RESULT.dump_json(self))
+        """Leave the result where the driver looks for it, whole or not at all."""
+        file = task.result_file(self.rank)
+        fresh = file.with_name(f".{file.name}")
+        fresh.write_bytes(_RESULT.dump_json(self))
+        fresh.replace(file)
 
     @staticmethod
     def read(task: TrainingTask, rank: int) -> RankResult | None:
-        """A rank's result, or None where it left none."""
+        """A rank's result, or None where it left none that is whole: a full disk, say, must not hide what failed."""
         try:
             return _RESULT.validate_json(task.result_file(rank).read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValidationError):
             return None
 
 

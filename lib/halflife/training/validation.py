@@ -10,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from halflife.config import TrainConfig
 from halflife.decay import SECONDS_PER_DAY
 from halflife.model.batch import Batch, Indexes
-from halflife.model.losses import errors, expected_over_horizon, expected_strengths, losses_of
+from halflife.model.losses import errors, expected_strengths, losses_of, strengths_and_order, weighted
 from halflife.model.network import Network
 from halflife.training.examples import History, Times, batch_of, next_session
 from halflife.training.tensors import batch_specs
@@ -42,7 +43,11 @@ class ValidationUsers:
 
 
 class Sums(NamedTuple):
-    """What figures are made of: over midnights, over all their pairs of users and items, and over next sessions."""
+    """What figures are made of: over midnights, over all their pairs of users and items, and over next sessions.
+
+    `trained` is the weighted sum of the losses of strengths that training makes small, `order` its loss of ranking,
+    over the `next_sessions` that follow the midnights.
+    """
 
     likelihood: float
     expected: float
@@ -50,6 +55,9 @@ class Sums(NamedTuple):
     squared_error: float
     absolute_error: float
     observed_squared: float
+    trained: float
+    order: float
+    next_sessions: float
     midnights: float
     pairs: float
     ndcg: float
@@ -60,9 +68,9 @@ class Sums(NamedTuple):
 class Validator:
     """Sums of the validation figures over one rank's users, to be added over ranks: see `figures`."""
 
-    def __init__(self, network: Network, users: ValidationUsers) -> None:
-        self.users = users
+    def __init__(self, network: Network, train: TrainConfig) -> None:
         self.network = network
+        loss: dict[str, float] = {str(name): weight for name, weight in train.loss.items()}
         architecture = network.architecture
         self._shape = architecture.sequence_length, architecture.horizon_days
         everything = tf.range(architecture.items)
@@ -70,8 +78,10 @@ class Validator:
 
         @tf.function(input_signature=[specs])  # type: ignore[untyped-decorator]
         def strengths(batch: Batch) -> Any:
-            expected = expected_over_horizon(network, batch, everything, tf.ones(architecture.items))
-            return tf.stack([*losses_of(expected, batch.targets), *errors(expected, batch.targets)])
+            expected, order = strengths_and_order(network, batch, everything, tf.ones(architecture.items))
+            sessions = tf.math.count_nonzero(batch.sessions.items, dtype=tf.float32)
+            sums = [*losses_of(expected, batch.targets), *errors(expected, batch.targets)]
+            return tf.stack([*sums, weighted(expected, batch.targets, loss), order, sessions])
 
         @tf.function(input_signature=[specs])  # type: ignore[untyped-decorator]
         def best_items(batch: Batch) -> Any:
@@ -79,18 +89,18 @@ class Validator:
 
         self._strengths, self._best_items = strengths, best_items
 
-    def sums(self) -> NDArray[np.float64]:
-        """One rank's `Sums`, as an array."""
-        strengths = np.zeros(6)
-        for chunk in _chunks(self.users.midnights):
+    def sums(self, users: ValidationUsers) -> NDArray[np.float64]:
+        """`Sums` over one rank's users, as an array."""
+        strengths = np.zeros(9)
+        for chunk in _chunks(users.midnights):
             strengths += self._strengths(self._batch([user for user, _ in chunk], [cut for _, cut in chunk])).numpy()
         ranking = np.zeros(2)
-        for rows in _chunks(self.users.sessions):
+        for rows in _chunks(users.sessions):
             best = self._best_items(self._batch([row[0] for row in rows], [row[1] for row in rows])).numpy()
             for found, (_, _, truth) in zip(best, rows, strict=True):
                 ranking += ndcg_and_recall(found, truth)
-        midnights, items = len(self.users.midnights), self.network.architecture.items
-        return np.array([*strengths, midnights, midnights * items, *ranking, len(self.users.sessions)])
+        midnights, items = len(users.midnights), self.network.architecture.items
+        return np.array([*strengths, midnights, midnights * items, *ranking, len(users.sessions)])
 
     def _batch(self, histories: Sequence[History], cuts: Sequence[float]) -> Batch:
         times: list[Times] = [np.array([cut]) for cut in cuts]
@@ -104,16 +114,19 @@ def ndcg_and_recall(ranked: NDArray[Any], truth: NDArray[Any]) -> tuple[float, f
     return float(hits @ DISCOUNTS[: len(hits)] / ideal), float(hits.sum() / len(truth))
 
 
-def figures(sums: NDArray[np.float64]) -> dict[str, float]:
+def figures(sums: NDArray[np.float64], ranking_weight: float) -> dict[str, float]:
     """Means from the `Sums` over all ranks: loss per user, expected over observed strength, errors, NDCG and recall.
 
-    The errors are those of interest strength, over all pairs of users and items.
+    The errors are those of interest strength, over all pairs of users and items. The loss is the likelihood, whatever
+    training makes small; the objective is that: losses of strengths and of order, weighted as in a step.
     """
     total = Sums(*(float(value) for value in sums))
     pairs = max(total.pairs, 1.0)
     variation = total.observed_squared - total.observed**2 / pairs
+    order = ranking_weight * total.observed * total.order / max(total.next_sessions, 1.0)
     return {
         "validation_loss": total.likelihood / max(total.midnights, 1.0),
+        "validation_objective": (total.trained + order) / max(total.midnights, 1.0),
         "validation_calibration": total.expected / max(total.observed, 1e-9),
         "validation_mse": total.squared_error / pairs,
         "validation_mae": total.absolute_error / pairs,

@@ -1,0 +1,97 @@
+"""What trainings leave in the warehouse: pruned when one ends, told apart by what is trained, and never in the way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from halflife.config import Config
+from halflife.errors import HalflifeError
+from halflife.pipelines import train
+from halflife.training import launch, leftovers
+from halflife.training.gate import RefusedError
+from halflife.training.leftovers import Keep
+from halflife.training.task import RankResult, TrainingTask
+from training_run import task_in
+
+NIGHT = date(2026, 3, 9)
+SOURCE = {"path": "-", "event_type": "buy", "columns": {"user": "u", "item": "i", "time": "t"}}
+BASE = {"warehouse": "-", "sources": {"log": SOURCE}, "event_types": {"buy": {"weight": 1}}}
+
+
+def folder(root: Path, name: str) -> Path:
+    (root / name).mkdir(parents=True)
+    (root / name / "arrays-1-1.npz").write_bytes(b"0")
+    return root / name
+
+
+def test_what_earlier_trainings_left_goes_and_what_is_used_or_later_stays(tmp_path: Path) -> None:
+    own, killed = folder(tmp_path, "2026-03-09-aa"), folder(tmp_path, "2026-03-02-bb")
+    refused, later = folder(tmp_path, "2026-03-09-cc"), folder(tmp_path, "2026-03-16-dd")
+    curves = [folder(tmp_path / "tensorboard", f"2026-03-0{day}-ee") for day in range(1, 6)]
+    for age, curve in enumerate(curves):
+        os.utime(curve, (1_000 + age, 1_000 + age))
+    held = folder(tmp_path, "2026-02-23-ff")
+    with running(held):
+        leftovers.prune(Keep(own, curves[0]), NIGHT, tensorboard_runs=2)
+    assert [path.exists() for path in (own, killed, refused, later, held)] == [True, False, False, True, True]
+    assert [path.exists() for path in curves] == [False, False, False, True, True]
+
+
+@contextmanager
+def running(held: Path) -> Iterator[None]:
+    """Another process's run in a folder: a process does not keep a lock from itself."""
+    code = "import pathlib, sys\nfrom halflife.training import lifeline\n"
+    code += "with lifeline.held(pathlib.Path(sys.argv[1])): print(flush=True); input()"
+    command = [sys.executable, "-c", code, str(held)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield
+        process.kill()
+
+
+def inputs(**section: Any) -> dict[str, Any]:
+    return train.configured(Config.model_validate({**BASE, "train": section}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"launcher": "horovodrun", "hosts": "a:2"}, {"stall_timeout_seconds": 5}, {"checkpoint_steps": 3}, {"ranks": 1}],
+    ids=str,
+)
+def test_how_a_training_is_carried_out_makes_it_no_other_training(change: dict[str, Any]) -> None:
+    assert inputs(**change) == inputs()
+    assert inputs(epochs=3) != inputs()
+
+
+def test_a_refusal_says_which_file_to_delete_to_train_again(tmp_path: Path) -> None:
+    keep = Keep(tmp_path / "2026-03-09-aa")
+    file = keep.checkpoints / leftovers.REFUSED
+    for refuse in (lambda: train._refuse(keep, "no better", {}), lambda: train._refused_before(keep)):
+        with pytest.raises(RefusedError, match=f"to train it again, delete {file}$"):
+            refuse()
+    file.unlink()
+    train._refused_before(keep)
+
+
+def test_a_torn_word_of_a_rank_does_not_hide_what_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_in(tmp_path / "work", tmp_path, ranks=2)
+
+    def fail(file: Path, _: Any) -> None:
+        written = TrainingTask.read(file)
+        RankResult(1, {}, "", "no space left on device", 1).write(written)
+        written.result_file(0).write_text('{"rank": 0, "metr')
+        raise RuntimeError("exit code 1")
+
+    monkeypatch.setattr(launch, "_run_on_hosts", fail)
+    with pytest.raises(HalflifeError, match="training failed on rank 1: no space left on device"):
+        launch.run_ranks(None, task)  # type: ignore[arg-type]
