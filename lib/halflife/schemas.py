@@ -183,7 +183,7 @@ USER_STATES: Final = _schema(
 
 # One row is one (user, item) pair tonight: the probability of engagement within the horizon, and the two
 # parts of the expected strength behind it: score = 1 - exp(-max(affinity + memory, 0)). By user_id, then item_id.
-# As published (score.encoding rounded) they are the closed form to 2^-21 in score and to 2^-22 in its parts, and to
+# As published (score.encoding rounded) they are the closed form to 2^-21 in score and to 2^-22 in affinity, and to
 # 2^-11 of a small value; with uint8, score and affinity are codes of a strength (halflife.scoring.precision).
 SCORES: Final = _schema(
     ("user_id", T.StringType()),

@@ -12,6 +12,7 @@ Columns = NDArray[np.int64]
 
 # Groups of columns for each of the best that are looked for: their largest scores bound the last of them from below.
 GROUPS_PER_PLACE: Final = 4
+CANDIDATES_PER_PLACE: Final = 16  # scores that reach the bound and are worth a sort
 NONE: Final = -1
 
 
@@ -26,14 +27,26 @@ def top_columns(scores: Scores, count: int) -> Columns:
     ranked = np.empty((rows, count), dtype=np.int64)
     if count == 0:
         return ranked
-    for row, bound in enumerate(_at_least(scores, count)):
-        candidates = np.flatnonzero(scores[row] >= bound)
-        found = scores[row, candidates]
-        threshold = np.partition(found, found.size - count)[found.size - count]
-        above, equal = np.flatnonzero(found > threshold), np.flatnonzero(found == threshold)
-        best = np.concatenate([above[np.argsort(-found[above], kind="stable")], equal[: count - above.size]])
-        ranked[row] = candidates[best]
+    bounds = _at_least(scores, count)
+    row, column = np.divmod(np.flatnonzero(scores >= bounds[:, None]), columns)
+    candidates = np.bincount(row, minlength=rows)
+    few = candidates <= CANDIDATES_PER_PLACE * count
+    # All rows at once where little is left to sort, one by one where many scores are equal.
+    row, column = row[few[row]], column[few[row]]
+    order = np.lexsort((column, -scores[row, column], row))
+    sizes = candidates[few]
+    starts = np.cumsum(sizes) - sizes
+    ranked[few] = column[order][starts[:, None] + np.arange(count)]
+    for row in np.flatnonzero(~few):
+        ranked[row] = _best_of(scores[row], count)
     return ranked
+
+
+def _best_of(scores: Scores, count: int) -> Columns:
+    """The `count` best of scores (n,)."""
+    threshold = np.partition(scores, scores.size - count)[scores.size - count]
+    above, equal = np.flatnonzero(scores > threshold), np.flatnonzero(scores == threshold)
+    return np.concatenate([above[np.argsort(-scores[above], kind="stable")], equal[: count - above.size]])
 
 
 def capped_columns(scores: Scores, count: int, group: NDArray[np.integer[Any]], cap: int) -> Columns:

@@ -24,6 +24,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -381,7 +382,8 @@ def _describe(folder: Path, known: Mapping[Path, dict[str, Any]]) -> dict[str, A
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(hidden))
     if not files:
         raise AuditError(f"{folder.name}: the run wrote no file of this table; nothing was published")
-    described = [known.get(path) or _describe_file(path, folder) for path in files]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # a digest lets the others run
+        described = list(pool.map(lambda path: known.get(path) or _describe_file(path, folder), files))
     return {
         "rows": sum(entry["rows"] for entry in described),
         "bytes": sum(entry["bytes"] for entry in described),

@@ -16,26 +16,26 @@ NAN = float("nan")
 
 
 def written(rows: int, lowest: float, highest: float) -> Row:
-    return Row(table="scores", file="part-1.parquet", rows=rows, lowest=lowest, highest=highest)
+    return Row(table="scores", file="part-1.parquet", rows=rows, left_out=2, lowest=lowest, highest=highest)
 
 
-def test_scores_of_every_pair_below_one_pass() -> None:
-    lists = Row(table="recommendations", file="part-1.parquet", rows=3, lowest=2.0, highest=2.0)
-    audit.scores([written(6, 0.0, 0.5), written(4, 0.1, 0.99), lists], pairs=10)
+def test_scores_of_every_pair_below_one_pass_with_those_that_the_floor_left_out() -> None:
+    lists = Row(table="recommendations", file="part-1.parquet", rows=3, left_out=0, lowest=2.0, highest=2.0)
+    assert audit.scores([written(4, 0.0, 0.5), written(2, 0.1, 0.99), lists], rows=10) == 4
 
 
 @pytest.mark.parametrize(
     ("rows", "lowest", "highest", "message"),
     [
-        (9, 0.0, 0.5, "9 rows, expected 10"),
-        (10, -0.1, 0.5, r"outside \[0, 1\)"),
-        (10, 0.0, 1.0, r"outside \[0, 1\)"),
-        (10, NAN, NAN, r"outside \[0, 1\)"),
+        (7, 0.0, 0.5, "9 rows, expected 10"),
+        (8, -0.1, 0.5, r"outside \[0, 1\)"),
+        (8, 0.0, 1.0, r"outside \[0, 1\)"),
+        (8, NAN, NAN, r"outside \[0, 1\)"),
     ],
 )
 def test_other_scores_stop_the_run(rows: int, lowest: float, highest: float, message: str) -> None:
     with pytest.raises(AuditError, match=message):
-        audit.scores([written(rows, lowest, highest)], pairs=10)
+        audit.scores([written(rows, lowest, highest)], rows=10)
 
 
 def intake(folder: Path, *rows: tuple[str, int, int, int, int]) -> Path:

@@ -12,6 +12,7 @@ import pytest
 from halflife.config import ScoreConfig
 from halflife.model.artifact import ItemSide
 from halflife.scoring import precision, tables
+from halflife.scoring import remembered as packing
 
 USERS = pa.array(["a", "b"])
 ITEMS = pa.array(["x", "y", "z"])
@@ -32,25 +33,22 @@ def night(bias: list[float]) -> tables.Night:
 
 
 def block(pairs: list[list[dict[str, object]]]) -> pa.RecordBatch:
+    """The users with their rows of memory, as the tasks get them."""
     time, values = pa.timestamp("us", "UTC"), pa.list_(pa.float64())
-    pair = pa.struct(
-        {
-            "item_index": pa.int32(),
-            "anchor_time": time,
-            "positive": values,
-            "negative": values,
-            "event_count": pa.int64(),
-            "leading_time": time,
-            "leading_type": pa.int32(),
-            "leading": values,
-        }
-    )
+    kinds = {"user_index": pa.int32(), "item_index": pa.int32(), "anchor_time": time, "positive": values}
+    kinds |= {"negative": values, "event_count": pa.int64(), "leading_time": time, "leading_type": pa.int32()}
+    schema = pa.schema({**kinds, "leading": values})
+    rows = [{"user_index": user, **row} for user, of_user in enumerate(pairs) for row in of_user]
+    at = night([0.0] * 3)
+    memory = pa.RecordBatch.from_pylist(rows, schema)
+    packed = packing.pack(memory, at.at_seconds, at.half_lives_days, at.horizon_days).to_pydict()
+    strings = dict(zip(packed["user_index"], packed["pairs"], strict=True))
     return pa.RecordBatch.from_arrays(
         [
             USERS,
             pa.array([None, None], pa.list_(pa.float32())),
             pa.array([None, None], time),
-            pa.array(pairs, pa.list_(pair)),
+            pa.array([[strings[user]] if user in strings else None for user in range(2)], pa.list_(pa.binary())),
         ],
         names=["user_id", "readouts", "anchor_time", "pairs"],
     )

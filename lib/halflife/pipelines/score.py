@@ -215,18 +215,19 @@ def stage_scores(job: Job, night: Run, model: Model) -> tuple[int, int]:
         position=position,
         side=side,
     )
-    stated = tables.with_states(users, *(night.read(spark, table) for table in ("user_states", "memory")))
+    states, remembered = (night.read(spark, table) for table in ("user_states", "memory"))
+    stated = tables.with_states(users, states, remembered, context)
     known = users.count()
     pairs = known * len(items)
-    tasks = max(job.cores, math.ceil(pairs / config.rows_per_file))
+    rounds = max(1, math.ceil(pairs / config.rows_per_file / job.cores))  # of as many tasks as there are cores
     folders: dict[str, Path] = {table: night.path(table) for table in ("scores", "recommendations")}
-    written = tables.write(stated, context, folders, config, tasks)
+    written = tables.write(stated, context, folders, config, rounds * job.cores)
     if config.layout == "arrays":
         return pairs, audit.scores(written, known)
     if config.output == "top_n":
         rows = sum(row["rows"] for row in written if row["table"] == "recommendations")
     elif config.output == "observed":
-        rows = night.read(spark, "memory").join(users, on="user_index", how="left_semi").count()
+        rows = remembered.join(users, on="user_index", how="left_semi").count()
     else:
         rows = pairs
     return pairs, audit.scores(written, rows)

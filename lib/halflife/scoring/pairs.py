@@ -17,25 +17,30 @@ PRODUCT_ROWS = 32  # users of one matrix product
 
 
 @dataclass(frozen=True)
-class States:
-    """The states of a block of B users.
+class Users:
+    """A block of B users, and the places of their M remembered pairs, user by user.
 
     readouts (B, K, d) and anchor_seconds (B,), the time of the last event behind them: -inf for a user without events,
-    whose affinity has faded to popularity. The memory's M pairs, sorted by user: user (M,) counts the block's users
-    from 0, item (M,) is an item index, positive and negative (M, K) are the channels at pair_seconds (M,).
+    whose affinity has faded to popularity. user (M,) counts the block's users from 0, item (M,) is a column.
     """
 
     readouts: Matrix
     anchor_seconds: Floats
     user: Indexes
     item: Indexes
+
+
+@dataclass(frozen=True)
+class States(Users):
+    """The same with the memory's states: positive and negative (M, K) are the channels at pair_seconds (M,)."""
+
     pair_seconds: Floats
     positive: Floats
     negative: Floats
 
 
 def affinity(
-    states: States,
+    states: Users,
     at_seconds: Floats,
     half_lives_days: Floats,
     horizon_days: float,
@@ -75,13 +80,18 @@ def _products(users: Matrix, items: Matrix) -> Matrix:
 
 def memory(states: States, at_seconds: Floats, half_lives_days: Floats, horizon_days: float) -> Floats:
     """Expected strength from each pair's own memory over the horizon after `at_seconds` (B,), in closed form: (M,)."""
-    ages = (at_seconds[states.user] - states.pair_seconds) / SECONDS_PER_DAY
-    weights = decay_integral(ages, half_lives_days, horizon_days)
-    expected: Floats = np.einsum("mk,mk->m", states.positive - states.negative, weights)
+    ages_seconds = at_seconds[states.user] - states.pair_seconds
+    return strength(states.positive - states.negative, ages_seconds, half_lives_days, horizon_days)
+
+
+def strength(channels: Floats, ages_seconds: Floats, half_lives_days: Floats, horizon_days: float) -> Floats:
+    """Expected strength over the horizon from rates (M, K) per day, of ages (M,): the integral in closed form, (M,)."""
+    weights = decay_integral(ages_seconds / SECONDS_PER_DAY, half_lives_days, horizon_days)
+    expected: Floats = np.einsum("mk,mk->m", channels, weights)
     return expected
 
 
-def add_memory(expected: Matrix, states: States, remembered: Floats) -> Matrix:
+def add_memory(expected: Matrix, states: Users, remembered: Floats) -> Matrix:
     """Add the pairs' memory (M,) to a block's expected strength (B, I), in place; below zero counts as zero."""
     place = (states.user, states.item)
     expected[place] = np.maximum(expected[place] + remembered.astype(np.float32), np.float32(0))

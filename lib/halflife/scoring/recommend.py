@@ -7,23 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from halflife.decay import SECONDS_PER_DAY, Floats, decay_integral
-from halflife.scoring.pairs import Indexes, Matrix, States
+from halflife.decay import Floats
+from halflife.scoring.pairs import Indexes, Matrix, Users
+from halflife.scoring.remembered import Pairs
 from halflife.topn import capped_columns, top_columns
 
 SIMILAR = "popular with similar histories"
-
-
-@dataclass(frozen=True)
-class Leading:
-    """Of each remembered pair (M,) of a block: how many events, and which contributes most (see `schemas.MEMORY`)."""
-
-    event_count: NDArray[np.int64]
-    type_index: Indexes
-    seconds: Floats
-    jump: Floats  # (M, K)
 
 
 @dataclass(frozen=True)
@@ -36,7 +28,7 @@ class Best:
 
 
 def best_items(
-    expected: Matrix, count: int, category: Indexes, max_per_category: int | None, seen: States | None
+    expected: Matrix, count: int, category: Indexes, max_per_category: int | None, seen: Users | None
 ) -> Best:
     """Up to `count` items of each user (B, I) of which anything is expected, equal ones in the order of their columns.
 
@@ -54,42 +46,50 @@ def best_items(
     return Best(user, rank, columns[user, rank])
 
 
-def reasons(
-    best: Best,
-    states: States,
-    leading: Leading,
-    expected: Matrix,
-    remembered: Floats,
-    at_seconds: float,
-    half_lives_days: Floats,
-    horizon_days: float,
-    event_types: Sequence[str],
-) -> pa.Array:
-    """Why each item is among the best: the event that gives most of it where the user's own past gives half or more."""
-    pair = _pair_of(states, best, expected.shape[1])
-    strength = np.maximum(expected[best.user, best.item].astype(np.float64), np.finfo(np.float32).tiny)
-    share = np.where(pair >= 0, remembered[pair], 0.0) / strength if len(remembered) else np.zeros(len(pair))
-    texts = np.full(len(pair), SIMILAR, dtype=object)
+def reasons(best: Best, users: Users, remembered: Pairs, expected: Matrix, event_types: Sequence[str]) -> pa.Array:
+    """Why each item is among the best: the event that gives most of it where the user's own past gives half or more.
+
+    `remembered` (M,) are the pairs at the places of `users`, `expected` (B, I) is the strength of all.
+    """
+    pair = _pair_of(users, best, expected.shape[1])
+    whole = np.maximum(expected[best.user, best.item].astype(np.float64), np.finfo(np.float32).tiny)
+    share = np.where(pair >= 0, np.append(remembered["strength"], 0.0)[pair], 0.0) / whole
     own = np.flatnonzero(share >= 0.5)
-    place = pair[own]
-    ages = (at_seconds - leading.seconds[place]) / SECONDS_PER_DAY
-    weights = decay_integral(ages, half_lives_days, horizon_days)
-    of_event = np.einsum("mk,mk->m", leading.jump[place], weights) / strength[own]
-    days = leading.seconds[place].astype("datetime64[s]").astype("datetime64[D]").astype(str)
-    for row, kind, day, part, events, whole in zip(
-        own, leading.type_index[place], days, of_event, leading.event_count[place], share[own], strict=True
-    ):
-        texts[row] = f"{event_types[kind]} on {day}: {min(part, 1.0):.0%} of the interest"
-        if events > 1:
-            texts[row] += f", {min(whole, 1.0):.0%} with all {events} events"
-    return pa.array(texts, pa.string())
+    texts = _own_past(remembered[pair[own]], whole[own], event_types)
+    row = np.full(len(pair), len(texts))
+    row[own] = np.arange(len(texts))
+    return pa.concat_arrays([texts, pa.array([SIMILAR])]).take(pa.array(row))
 
 
-def _pair_of(states: States, best: Best, items: int) -> NDArray[np.int64]:
+def _own_past(remembered: Pairs, whole: Floats, event_types: Sequence[str]) -> pa.Array:
+    """Texts as "purchase on 2017-11-24: 61% of the interest, 84% with all 3 events", of pairs and their whole (M,)."""
+    event_count = remembered["event_count"]
+    one = _joined(
+        pa.array(event_types, pa.string()).take(pa.array(remembered["leading_type"].copy())),
+        " on ",
+        pa.array(remembered["leading_day"].copy(), pa.date32()).cast(pa.string()),
+        ": ",
+        _percent(remembered["leading_strength"] / whole),
+        "% of the interest",
+    )
+    of_all = _percent(remembered["strength"] / whole)
+    several = _joined(one, ", ", of_all, "% with all ", pa.array(event_count.copy()).cast(pa.string()), " events")
+    return pc.if_else(pa.array(event_count > 1), several, one)
+
+
+def _percent(share: Floats) -> pa.Array:
+    return pa.array(np.rint(100 * np.minimum(share, 1)).astype(np.int32)).cast(pa.string())
+
+
+def _joined(*parts: pa.Array | str) -> pa.Array:
+    return pc.binary_join_element_wise(*parts, "")
+
+
+def _pair_of(users: Users, best: Best, items: int) -> NDArray[np.int64]:
     """The place of each of the best among the block's remembered pairs, -1 where there is none."""
-    if not len(states.user):
+    if not len(users.user):
         return np.full(len(best.user), -1)
-    keys = states.user.astype(np.int64) * items + states.item
+    keys = users.user.astype(np.int64) * items + users.item
     order = np.argsort(keys)
     wanted = best.user * items + best.item
     found = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]

@@ -10,34 +10,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from halflife.config import ScoreConfig
 from halflife.decay import Floats, probability
 from halflife.model.artifact import ItemSide
-from halflife.scoring import pairs, precision
+from halflife.scoring import pairs, precision, remembered
 from halflife.scoring.files import WRITTEN, TaskFiles
-from halflife.scoring.pairs import Indexes, Matrix, States
-from halflife.scoring.recommend import Best, Leading, best_items, reasons
+from halflife.scoring.pairs import Indexes, Matrix, Users
+from halflife.scoring.recommend import Best, best_items, reasons
+from halflife.scoring.remembered import Pairs
 
-# What the tables take from the memory of a pair.
-REMEMBERED = (
-    "item_index",
-    "anchor_time",
-    "positive",
-    "negative",
-    "event_count",
-    "leading_time",
-    "leading_type",
-    "leading",
-)
 # Columns of few values, and those by which a reader finds rows. Each row group has all items: the least and the
 # greatest of their ids are of no use to anyone, and looking for them takes pyarrow longer than writing the scores.
 DICTIONARY = {"scores": ["user_id", "item_id"], "recommendations": ["user_id", "item_id", "reason"]}
@@ -76,14 +64,20 @@ def in_item_order(items: pd.DataFrame, side: ItemSide) -> tuple[pa.Array, Indexe
     return pa.array(ordered["item_id"], pa.string()), category, position, sides
 
 
-def with_states(users: DataFrame, user_states: DataFrame, memory: DataFrame) -> DataFrame:
-    """One row a user with its states: user_id, readouts, anchor_time (both null without events), pairs."""
-    remembered = memory.groupBy("user_index").agg(
-        F.sort_array(F.collect_list(F.struct(*REMEMBERED))).alias("pairs")  # by item first
-    )
+def with_states(users: DataFrame, user_states: DataFrame, memory: DataFrame, night: Night) -> DataFrame:
+    """One row a user with its states: user_id, readouts, anchor_time (both null without events), packed pairs."""
+    at = (night.at_seconds, night.half_lives_days, night.horizon_days)
+
+    def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield remembered.pack(batch, *at)
+
+    packed = memory.select(*remembered.COLUMNS).mapInArrow(pack, remembered.PACKED)
+    # Rows of a user stand together in a file, so most have one string, and some two; no two pairs are of one item.
+    of_user = packed.groupBy("user_index").agg(F.collect_list("pairs").alias("pairs"))
     return (
         users.join(user_states, on="user_index", how="left")
-        .join(remembered, on="user_index", how="left")
+        .join(of_user, on="user_index", how="left")
         .select("user_id", "readouts", "anchor_time", "pairs")
     )
 
@@ -135,13 +129,12 @@ class Block:
     def write(self, users: pa.RecordBatch, files: TaskFiles) -> None:
         """Score one block of users against every item and write its rows."""
         night, options = self.night, self.options
-        states, leading = _states(users, night)
+        states, found = _states(users, night)
         at = np.full(users.num_rows, night.at_seconds)
         affinity = pairs.affinity(
             states, at, night.half_lives_days, night.horizon_days, night.side.vectors, night.side.bias
         )
-        remembered = pairs.memory(states, at, night.half_lives_days, night.horizon_days)
-        expected = pairs.add_memory(affinity.copy(), states, remembered)
+        expected = pairs.add_memory(affinity.copy(), states, found["strength"])
         score = probability(expected)
         seen = states if options.exclude_seen else None
         best = best_items(expected, options.top_n, night.category, options.max_per_category, seen)
@@ -150,24 +143,14 @@ class Block:
             files.write("scores", self._arrays(ids, expected, score), score)
         else:
             memory = np.zeros_like(affinity)
-            memory[states.user, states.item] = remembered
+            memory[states.user, states.item] = found["strength"]
             places, left_out = self._places(score, states, best)
             picked = [values if places is None else values[places] for values in (expected, score, affinity, memory)]
             files.write("scores", self._rows(ids, places, *picked), picked[1], left_out)
-        why = reasons(
-            best,
-            states,
-            leading,
-            expected,
-            remembered,
-            night.at_seconds,
-            night.half_lives_days,
-            night.horizon_days,
-            night.event_types,
-        )
+        why = reasons(best, states, found, expected, night.event_types)
         files.write("recommendations", _best_rows(ids, night.ids, best, score, why), score[best.user, best.item])
 
-    def _places(self, score: Matrix, states: States, best: Best) -> tuple[tuple[Indexes, Indexes] | None, int]:
+    def _places(self, score: Matrix, states: Users, best: Best) -> tuple[tuple[Indexes, Indexes] | None, int]:
         """User and item of the pairs that are written, None for all, and how many the floor leaves out."""
         if self.options.output == "all" and not self.options.floor:
             return None, 0
@@ -201,7 +184,7 @@ class Block:
                 "item_id": pa.DictionaryArray.from_arrays(item_codes, self.night.ids),
                 "score": pa.array(self.encoding.score(expected, score).ravel()),
                 "affinity": pa.array(self.encoding.affinity(affinity).ravel()),
-                "memory": pa.array(self.encoding.memory(memory).ravel()),
+                "memory": pa.array(memory.ravel()),
             },
             self._metadata,
         )
@@ -226,52 +209,19 @@ class Block:
         return {"halflife.encoding": self.encoding.formula} if self.encoding.formula else None
 
 
-def _states(users: pa.RecordBatch, night: Night) -> tuple[States, Leading]:
-    """The block's states as arrays, and the leading event of each pair."""
-    channels = len(night.half_lives_days)
-    size = night.side.vectors.shape[1]
-    readouts = np.zeros((users.num_rows, channels, size), dtype=np.float32)
+def _states(users: pa.RecordBatch, night: Night) -> tuple[Users, Pairs]:
+    """The block's states as arrays, and what is left tonight of its remembered pairs."""
+    shape = (users.num_rows, len(night.half_lives_days), night.side.vectors.shape[1])
+    readouts = np.zeros(shape, dtype=np.float32)
     anchors = np.full(users.num_rows, -np.inf)
     known = np.asarray(users.column("anchor_time").is_valid())
     if known.any():
         flat = users.column("readouts").drop_null().flatten().to_numpy(zero_copy_only=False)
-        readouts[known] = flat.reshape(-1, channels, size)
-        anchors[known] = _seconds(users.column("anchor_time").drop_null())
-    nested = users.column("pairs")
-    lengths = nested.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    rows = nested.flatten()
-    state = States(
-        readouts=readouts,
-        anchor_seconds=anchors,
-        user=pairs.block_of(lengths),
-        item=night.position[_numbers(rows, "item_index")],
-        pair_seconds=_seconds(rows.field("anchor_time")),
-        positive=_channels(rows.field("positive"), channels),
-        negative=_channels(rows.field("negative"), channels),
-    )
-    leading = Leading(
-        event_count=_numbers(rows, "event_count"),
-        type_index=_numbers(rows, "leading_type"),
-        seconds=_seconds(rows.field("leading_time")),
-        jump=_channels(rows.field("leading"), channels),
-    )
-    return state, leading
-
-
-def _numbers(rows: pa.StructArray, name: str) -> NDArray[Any]:
-    found: NDArray[Any] = rows.field(name).to_numpy(zero_copy_only=False)
-    return found
-
-
-def _seconds(times: pa.Array) -> Floats:
-    micros = times.cast(pa.int64()).to_numpy(zero_copy_only=False)
-    seconds: Floats = micros / 1e6
-    return seconds
-
-
-def _channels(values: pa.Array, channels: int) -> Floats:
-    flat: Floats = values.flatten().to_numpy(zero_copy_only=False).reshape(-1, channels)
-    return flat
+        readouts[known] = flat.reshape(-1, *shape[1:])
+        micros = users.column("anchor_time").drop_null().cast(pa.int64())
+        anchors[known] = micros.to_numpy(zero_copy_only=False) / 1e6
+    user, found = remembered.unpack(users.column("pairs"))
+    return Users(readouts, anchors, user, night.position[found["item_index"]]), found
 
 
 def _best_rows(users: pa.Array, items: pa.Array, best: Best, score: Matrix, why: pa.Array) -> pa.Table:
