@@ -215,8 +215,7 @@ def stage_scores(job: Job, night: Run, model: Model) -> tuple[int, int]:
         position=position,
         side=side,
     )
-    states, remembered = (night.read(spark, table) for table in ("user_states", "memory"))
-    stated = tables.with_states(users, states, remembered, context)
+    stated = tables.with_states(users, night.read(spark, "user_states"), night.path("memory"), context)
     known = users.count()
     pairs = known * len(items)
     rounds = max(1, math.ceil(pairs / config.rows_per_file / job.cores))  # of as many tasks as there are cores
@@ -227,7 +226,7 @@ def stage_scores(job: Job, night: Run, model: Model) -> tuple[int, int]:
     if config.output == "top_n":
         rows = sum(row["rows"] for row in written if row["table"] == "recommendations")
     elif config.output == "observed":
-        rows = remembered.join(users, on="user_index", how="left_semi").count()
+        rows = night.read(spark, "memory").join(users, on="user_index", how="left_semi").count()
     else:
         rows = pairs
     return pairs, audit.scores(written, rows)
