@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halflife.decay import SECONDS_PER_DAY, decay
+from halflife.decay import SECONDS_PER_DAY, decay, decay_integral
 from halflife.model import artifact
 from halflife.model.architecture import Architecture
 from halflife.nights import instant
@@ -23,6 +23,7 @@ TITLES = ("Tea", None, "Bread", "Soap")
 CATEGORIES = ("drinks", "drinks", "food", None)
 TYPES = ("purchase", "cancel")
 PAIR = ["user_index", "item_index"]
+Rows = list[tuple[Any, ...]]
 
 ARCHITECTURE = Architecture(
     items=3,  # soap came after training
@@ -81,15 +82,23 @@ def publish_model(store: Warehouse, as_of: date = TRAINED, seed: int = 3) -> Non
     store.publish(run, {}, {"version": manifest.version, "kind": manifest.kind})
 
 
-def publish_night(store: Warehouse, as_of: date, events: Sequence[Event] = EVENTS, law_days: float = 0.0) -> None:
+def publish_night(
+    store: Warehouse,
+    as_of: date,
+    events: Sequence[Event] = EVENTS,
+    law_days: float = 0.0,
+    score_error: float = 0.0,
+) -> None:
     """Publish a night's tables of sessionize and of score: by the last model, or by the law with a half-life."""
     rows = events_table(event for event in events if _time(event) < instant(as_of))
-    _publish_events(store, as_of, rows)
+    publish_events(store, as_of, rows)
     model = model_of(store, as_of, law_days)
     inputs = {"sessionize": digests(store.manifest("sessionize", as_of)), "model": model.version}
     run = store.begin("score", as_of, inputs)
     assert run is not None
-    staged = {"memory": _memory(model, rows), "user_states": _user_states(model, rows)}
+    memory, states = _memory(model, rows), _user_states(model, rows)
+    scores = _scores(model, memory, states, instant(as_of).timestamp(), score_error)
+    staged = {"memory": memory, "user_states": states, "scores": scores}
     for table in TABLES["score"]:
         run.write_rows(table, staged.get(table, []))
     figures = {"half_lives_days": model.half_lives_days.tolist(), "horizon_days": model.horizon_days}
@@ -135,7 +144,8 @@ def _time(event: Event) -> datetime:
     return instant(TRAINED) + timedelta(days=event.day)
 
 
-def _publish_events(store: Warehouse, as_of: date, rows: pd.DataFrame) -> None:
+def publish_events(store: Warehouse, as_of: date, rows: pd.DataFrame) -> None:
+    """Publish a night's tables of sessionize."""
     run = store.begin("sessionize", as_of, {"events": rows["event_id"].tolist()})
     assert run is not None
     categories = {name: place for place, name in enumerate(sorted(filter(None, CATEGORIES)))}
@@ -150,7 +160,7 @@ def _publish_events(store: Warehouse, as_of: date, rows: pd.DataFrame) -> None:
     store.publish(run, {}, {})
 
 
-def _memory(model: artifact.Model, rows: pd.DataFrame) -> list[tuple[Any, ...]]:
+def _memory(model: artifact.Model, rows: pd.DataFrame) -> Rows:
     """Each pair's memory: the jumps of its events, each decayed to the last one."""
     jumps = model.jumps({name: rows[name].to_numpy() for name in rows.columns})
     found = []
@@ -164,8 +174,34 @@ def _memory(model: artifact.Model, rows: pd.DataFrame) -> list[tuple[Any, ...]]:
     return found
 
 
-def _user_states(model: artifact.Model, rows: pd.DataFrame) -> list[tuple[Any, ...]]:
+def _user_states(model: artifact.Model, rows: pd.DataFrame) -> Rows:
     """Some read-outs of each user with events."""
     size = len(model.half_lives_days) * model.vector_size
     last = rows.groupby("user_index")["event_time"].max()
     return [(user, time, np.random.default_rng(user).normal(size=size).tolist()) for user, time in last.items()]
+
+
+def _scores(model: artifact.Model, memory: Rows, states: Rows, at_seconds: float, error: float) -> Rows:
+    """Each known user's score of each item, one pair at a time."""
+    side, half_lives, horizon = model.item_side(len(ITEMS)), model.half_lives_days, model.horizon_days
+    read = {user: (time.timestamp(), np.reshape(flat, (len(half_lives), -1))) for user, time, flat in states}
+    kept = {
+        (user, item): (np.subtract(positive, negative) @ decay_integral(_days(at_seconds, last), half_lives, horizon))
+        for user, item, last, positive, negative, *_ in memory
+    }
+    rows = []
+    for user, user_id in enumerate(USERS):
+        for item in sorted(range(len(ITEMS)), key=ITEMS.__getitem__):
+            logit = side.bias[item]
+            if user in read:
+                seconds, readouts = read[user]
+                faded = decay((at_seconds - seconds) / SECONDS_PER_DAY + horizon / 2, half_lives)
+                logit = logit + faded @ readouts @ side.vectors[item]
+            affinity, own = horizon * np.exp(logit), kept.get((user, item), 0.0)
+            if user_id is not None:
+                rows.append((user_id, ITEMS[item], -np.expm1(-max(affinity + own, 0.0)) + error, affinity, own))
+    return rows
+
+
+def _days(at_seconds: float, time: pd.Timestamp) -> float:
+    return (at_seconds - time.timestamp()) / SECONDS_PER_DAY

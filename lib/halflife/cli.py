@@ -116,6 +116,7 @@ def _print(table: Table) -> None:
 
 def _explain(options: argparse.Namespace) -> int:
     from halflife.answers import check, explain, plot, show
+    from halflife.answers.attention import attention
 
     night = _night(options)
     if options.check is not None:
@@ -125,10 +126,13 @@ def _explain(options: argparse.Namespace) -> int:
     if options.user is None or options.item is None:
         raise ConfigError("name a USER and an ITEM, or --check N")
     explained = explain.explain(night, options.user, options.item)
+    weights = attention(night, options.user)
     if options.json:
-        print(show.as_json(show.explanation_json(explained)))
+        print(show.as_json({**show.explanation_json(explained), "attention": show.attention_json(weights)}))
     else:
         _print(show.explanation_table(explained))
+        if len(weights):
+            _print(show.attention_table(weights, explained.half_lives_days.tolist()))
     if options.plot:
         _write(options.plot, plot.svg(explained, explain.curve_of(night, options.user, options.item)))
     return 0

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as ds
 
 from halflife.answers.night import PublishedNight
@@ -126,8 +127,8 @@ def contributions(night: PublishedNight, events: pd.DataFrame, at_seconds: float
 
 def seconds_of(events: pd.DataFrame) -> Floats:
     """Times of events, in seconds."""
-    times = pd.DatetimeIndex(events["event_time"])
-    seconds: Floats = times.as_unit("us").asi8 / 1e6
+    naive = events["event_time"].dt.tz_convert("UTC").dt.tz_localize(None)
+    seconds: Floats = naive.to_numpy(dtype="datetime64[us]").astype(np.int64) / 1e6
     return seconds
 
 
@@ -224,5 +225,7 @@ def read_events(night: PublishedNight, chosen: ds.Expression) -> pd.DataFrame:
     """The chosen events of a night, in order."""
     events = ds.dataset(night.store.path("events", night.as_of)).to_table(columns=list(EVENT_COLUMNS), filter=chosen)
     order = [(name, "ascending") for name in ("user_index", "item_index", "event_time")]
-    found: pd.DataFrame = events.sort_by(order).to_pandas()
-    return found
+    times = events["event_time"].cast(pa.timestamp("us"))  # pyarrow 14 makes zoned ones by what pandas deprecates
+    place = events.column_names.index("event_time")
+    found: pd.DataFrame = events.set_column(place, "event_time", times).sort_by(order).to_pandas()
+    return found.assign(event_time=found["event_time"].dt.tz_localize("UTC"))

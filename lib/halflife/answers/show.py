@@ -12,7 +12,8 @@ from rich.table import Table
 
 from halflife.answers.explain import Explanation
 
-SHOWN_EVENTS: Final = 30  # of a terminal; the ones before share a row
+SHOWN_EVENTS: Final = 30  # on a terminal; the ones before share a row
+SHOWN_ATTENTION: Final = 10  # of the events with the most weight
 
 
 def days(length: float) -> str:
@@ -60,6 +61,31 @@ def explanation_table(explained: Explanation) -> Table:
     table.add_row(f"affinity (popularity alone: {explained.popularity:.4g})", *empty, f"{explained.affinity:.6f}")
     table.add_row("expected strength", *empty, f"{explained.expected:.6f}")
     return table
+
+
+def attention_table(weights: pd.DataFrame, half_lives_days: Sequence[float]) -> Table:
+    """The events that the encoder looks at most, and their weight in each channel."""
+    channels = list(range(len(half_lives_days)))
+    heaviest = weights.loc[weights[channels].sum(axis=1).nlargest(SHOWN_ATTENTION).index].sort_index()
+    table = Table(title=f"behind the affinity: of {len(weights)} last events, those with the most attention")
+    for name in ("event", "item_id", "title"):
+        table.add_column(name)
+    for length in half_lives_days:
+        table.add_column(days(length), justify="right")
+    for row in heaviest.to_dict("records"):
+        shares = [f"{row[channel]:.1%}" for channel in channels]
+        table.add_row(f"{row['time']:%Y-%m-%d %H:%M}", row["item_id"], row["title"], *shares)
+    return table
+
+
+def attention_json(weights: pd.DataFrame) -> list[dict[str, Any]]:
+    """A user's last events with their weights, as JSON can hold them."""
+    return [
+        {"time": time.isoformat(), "item_id": item_id, "weights": [round(float(weight), 6) for weight in of_event]}
+        for time, item_id, of_event in zip(
+            weights["time"], weights["item_id"], weights.iloc[:, 3:].to_numpy(), strict=True
+        )
+    ]
 
 
 def _event_rows(explained: Explanation) -> Iterator[list[str]]:
