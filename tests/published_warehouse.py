@@ -170,7 +170,16 @@ def _memory(model: artifact.Model, rows: pd.DataFrame) -> Rows:
         left = jumps[pair.index] * decay(ages, model.half_lives_days)
         signs = np.sign(pair["strength"].to_numpy())[:, None]
         positive, negative = (np.sum(left * (signs == sign), axis=0).tolist() for sign in (1, -1))
-        found.append((user, item, last, positive, negative, len(pair), False))
+        row = {"user_index": user, "item_index": item, "anchor_time": last, "positive": positive, "negative": negative}
+        # What is said of the pair besides is no part of its score.
+        row |= {
+            "event_count": len(pair),
+            "revived": False,
+            "leading_time": last,
+            "leading_type": 0,
+            "leading": positive,
+        }
+        found.append(tuple(row.get(name) for name in schema_of("memory").names))
     return found
 
 
