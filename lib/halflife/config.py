@@ -463,21 +463,91 @@ class ScoreConfig(Section):
         return self
 
 
+class TifuKnnConfig(Section):
+    """One setting of TIFU-KNN (Hu et al., SIGIR 2020)."""
+
+    group_size: PositiveInt = Field(default=7, description="sessions that are averaged before groups are")
+    within_decay: Share = Field(default=0.9, description="what a session counts beside the next of its group")
+    between_decay: Share = Field(default=0.7, description="what a group counts beside the next")
+    neighbours: PositiveInt = 300
+    own_share: Share = Field(default=0.7, description="of a user's own vector; the rest is the neighbours'")
+
+
+class AlsConfig(Section):
+    """One setting of Spark's implicit ALS."""
+
+    rank: PositiveInt = 32
+    regularisation: PositiveFloat = 0.1
+    confidence: PositiveFloat = Field(default=1.0, description="what a session adds to the weight of a pair: alpha")
+    iterations: PositiveInt = 8
+
+
+class SarConfig(Section):
+    """One setting of SAR (Microsoft Recommenders)."""
+
+    half_life_days: PositiveFloat = 30.0
+    similarity: Literal["jaccard", "lift", "cooccurrence"] = "jaccard"
+    similar_items: PositiveInt = Field(default=200, description="most similar items that are kept of each")
+
+
+RankedBaseline = Literal[
+    "popularity", "recency", "personal_frequency", "half_life_tuned", "tifu_knn", "als", "sar"
+]  # fmt: skip
+Baseline = Literal[RankedBaseline, "constant_rate"]
+
+
 class EvaluateConfig(Section):
-    event_types: tuple[str, ...] = Field(default=("purchase",), min_length=1, description="what a basket holds")
+    event_types: tuple[str, ...] = Field(
+        default=("purchase",), min_length=1, max_length=31, description="what a basket holds"
+    )
     min_users_per_item: PositiveInt = 5
-    cutoffs: tuple[PositiveInt, ...] = Field(default=(10,), min_length=1, description="tuned by the first")
+    baselines: tuple[Baseline, ...] = Field(
+        default=get_args(Baseline), description="what the model is compared with; fewer take less time"
+    )
+    cutoffs: tuple[PositiveInt, ...] = Field(default=(5, 10, 20), min_length=1, description="of the ranking metrics")
+    tuning_cutoff: PositiveInt = Field(default=10, description="baselines are tuned by the NDCG at this cut-off")
     half_lives_days: tuple[PositiveFloat, ...] = Field(
         default=(7.0, 30.0, 60.0, 90.0, 120.0, 180.0),
         min_length=1,
-        description="grid of the single half-life, tuned on the validation days only",
+        description="grid of the single half-life; all grids are tuned on the validation days only",
     )
     reported_half_lives_days: tuple[PositiveFloat, ...] = Field(
         default=(90.0,), description="shown beside the tuned half-life, whatever the tuning says"
     )
+    tifu_knn: tuple[TifuKnnConfig, ...] = Field(
+        default=(
+            TifuKnnConfig(),
+            TifuKnnConfig(group_size=3, between_decay=0.9, neighbours=100),
+            TifuKnnConfig(group_size=3, between_decay=0.9, neighbours=300, own_share=0.9),
+        ),
+        min_length=1,
+        description="grid",
+    )
+    als: tuple[AlsConfig, ...] = Field(default=(AlsConfig(),), min_length=1, description="grid")
+    sar: tuple[SarConfig, ...] = Field(
+        default=(SarConfig(), SarConfig(half_life_days=90.0)), min_length=1, description="grid"
+    )
+    neighbour_users: PositiveInt = Field(
+        default=10_000, description="sample of users whom TIFU-KNN and SAR compare with, held by the driver"
+    )
     validation_days: PositiveInt = 28
     users_per_block: PositiveInt = 64
     calibration_bins: PositiveInt = 10
+    bootstrap_replicates: PositiveInt = 1_000
+    bootstrap_buckets: Annotated[int, Field(ge=2)] = Field(
+        default=1_000, description="groups of users that the bootstrap draws; up to so many users, each is its own"
+    )
+
+    @model_validator(mode="after")
+    def _tuned_by_a_cutoff(self) -> EvaluateConfig:
+        if self.tuning_cutoff not in self.cutoffs:
+            raise ValueError(f"tuning_cutoff: {self.tuning_cutoff} is none of the cutoffs")
+        return self
+
+    @property
+    def ranked(self) -> tuple[RankedBaseline, ...]:
+        """The baselines that rank items."""
+        return tuple(name for name in self.baselines if name != "constant_rate")
 
 
 class Config(Section):

@@ -208,14 +208,19 @@ RECOMMENDATIONS: Final = _schema(
     ("reason", T.StringType()),
 )
 
-# One row is one (night, model, segment, metric): the mean over `users` users, and its standard error where the value
-# is a mean of one value a user. Segment `all` holds every user; `tuning` is the validation before the first night.
+# One row is one (night, model, baseline, segment, metric): the value over `users` users; where a baseline is named, the
+# model's value minus the baseline's over the same users. Standard error and 95 % interval (low, high) stand where the
+# value is a mean of one value a user. Segment `all` holds every user with a history; `tuning` is the validation before
+# the first night. Metrics are of the next basket, `horizon_` ones of all that was bought within the horizon.
 METRICS: Final = _schema(
     ("night", T.DateType()),
     ("model", T.StringType()),
+    ("baseline", T.StringType(), True),
     ("segment", T.StringType()),
     ("metric", T.StringType()),
     ("value", T.DoubleType()),
     ("users", T.LongType()),
     ("standard_error", T.DoubleType(), True),
+    ("low", T.DoubleType(), True),
+    ("high", T.DoubleType(), True),
 )

@@ -48,7 +48,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "sessionize": ("events", "quarantine", "intake", "sessions", "users", "items", "sequences"),
     "train": ("models",),
     "score": ("memory", "user_states", "scores", "recommendations"),
-    "evaluate": ("metrics",),
+    "evaluate": ("metrics", "evaluation"),
 }
 # Tables of which each night holds that night's rows alone; of every other table a night holds the whole.
 NIGHTLY = ("quarantine", "intake")

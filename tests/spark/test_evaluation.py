@@ -4,34 +4,46 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
+from scipy.optimize import minimize
 from sklearn import metrics as sk
 
 from halflife import schemas
-from halflife.config import EvaluateConfig
+from halflife.config import AlsConfig, EvaluateConfig
 from halflife.errors import InputMissingError
 from halflife.evaluation import backtest, probability, protocol
-from halflife.evaluation.backtest import Night, PublishedScores
+from halflife.evaluation.backtest import HALF_LIFE, MetricRow, Night, PublishedScores
+from halflife.evaluation.contest import Setting
 from halflife.evaluation.ranking import ModelInputs, PublishedLists
+from halflife.evaluation.rates import Universe
+from halflife.evaluation.revival import Revivals
 from halflife.evaluation.scorer import ModelScorer
 
 CUT = datetime(2026, 3, 1, tzinfo=UTC)
+PERSONAL = ("popularity", "recency", "personal_frequency", "half_life_tuned")
 OPTIONS = EvaluateConfig(
+    baselines=(*PERSONAL, "constant_rate"),
     min_users_per_item=2,
     cutoffs=(2, 10),
     half_lives_days=(5.0, 50.0),
     reported_half_lives_days=(90.0,),
     users_per_block=3,
+    bootstrap_replicates=50,
 )
+EVERY_BASELINE = OPTIONS.model_copy(
+    update={"baselines": EvaluateConfig().baselines, "als": (AlsConfig(rank=2, iterations=1),)}
+)
+TUNED = {name: Setting(name, 20.0 if name == HALF_LIFE else None) for name in PERSONAL}
 
 
 class Event(NamedTuple):
@@ -76,13 +88,18 @@ def cases(spark: SparkSession, events: Sequence[Event], until: datetime | None =
     """The protocol's cases by user, with item indices instead of columns."""
     baskets = protocol.basket_rows(log(spark, events), ["purchase"], CUT, until)
     kept = protocol.catalogue(baskets, min_users_per_item=2)
-    rows = protocol.cases(baskets, kept).collect()
-    items = kept.item_indices
+    inside = protocol.in_columns(baskets, kept)
+    rows = protocol.cases(inside, protocol.histories(inside), CUT, horizon_days=3.0).collect()
+
+    def items(columns: list[int] | None) -> list[int] | None:
+        return None if columns is None else sorted(kept.item_indices[columns].tolist())
+
     return {
         row["user_index"]: {
             "at": datetime.fromtimestamp(row["at_seconds"], UTC),
-            "truth": sorted(items[row["truth"]].tolist()),
-            "history": sorted(items[row["history_columns"]].tolist()),
+            "next": items(row["next_columns"]),
+            "horizon": items(row["horizon_columns"]),
+            "history": items(row["history_columns"]),
         }
         for row in rows
     }
@@ -111,10 +128,12 @@ SMALL = [
 
 def test_the_truth_is_the_first_session_with_kept_items_and_rows_are_unique(spark: SparkSession) -> None:
     found = cases(spark, SMALL)
-    assert set(found) == {1, 2}, "user 3 bought nothing before the cut"
     # Session e holds no kept item; in f the unkept item came first, and is no part of the basket.
-    assert found[1] == {"at": CUT + timedelta(days=2.5), "truth": [1, 2], "history": [1, 1, 2]}
-    assert found[2] == {"at": CUT, "truth": [2], "history": [1, 2]}, "an event at the cut is not history"
+    first = {"at": CUT + timedelta(days=2.5), "next": [1, 2], "horizon": [1, 2], "history": [1, 1, 2]}
+    assert found[1] == first
+    assert found[2] == {"at": CUT, "next": [2], "horizon": [2], "history": [1, 2]}, "an event at the cut is not history"
+    assert found[3] == {"at": CUT + timedelta(days=3), "next": [1], "horizon": None, "history": None}, "a new user"
+    assert set(found) == {1, 2, 3}
 
 
 def test_nothing_from_the_end_of_validation_on_is_seen(spark: SparkSession) -> None:
@@ -174,17 +193,19 @@ def decayed(half_life_days: float) -> Score:
     return score
 
 
-def values_of(rows: Sequence[backtest.MetricRow], model: str) -> dict[str, float]:
-    return {row.metric: row.value for row in rows if row.model == model and row.segment == "all"}
+def values_of(rows: Sequence[MetricRow], model: str, segment: str = "all") -> dict[str, float]:
+    chosen = (row for row in rows if row.model == model and row.segment == segment and row.baseline is None)
+    return {row.metric: row.value for row in chosen}
 
 
-def test_every_baseline_is_the_oracles(spark: SparkSession) -> None:
+def test_every_personal_baseline_is_the_oracles(spark: SparkSession) -> None:
     events = shopping(seed=1)
-    rows = backtest.next_basket_metrics(log(spark, events), Night(CUT.date()), 20.0, OPTIONS)
+    rows = backtest.ranking_metrics(log(spark, events), Night(CUT.date(), 7.0), TUNED, OPTIONS)
     rankings = {
         "popularity": lambda _history: {},
+        "recency": lambda history: {item: 1 / (1 + min(a for i, a in history if i == item)) for item, _ in history},
         "personal_frequency": decayed(np.inf),
-        backtest.TUNED: decayed(20.0),
+        HALF_LIFE: decayed(20.0),
         "half_life_90d": decayed(90.0),
     }
     assert {row.model for row in rows} == set(rankings)
@@ -216,48 +237,69 @@ def test_the_exponential_law_as_a_model_is_the_decayed_frequency(spark: SparkSes
     events = shopping(seed=3)
     law = ModelScorer.exponential([30.0], horizon_days=7.0, items=12)
     model = ModelInputs("law", law, **exponential_tables(spark, events, 30.0))
-    rows = backtest.next_basket_metrics(log(spark, events), Night(CUT.date(), model=model), 30.0, OPTIONS)
-    assert values_of(rows, "law") == pytest.approx(values_of(rows, backtest.TUNED))
-    assert [row.users for row in rows if row.model == "law"] == [rows[0].users] * 4
+    tuned = {**TUNED, HALF_LIFE: Setting(HALF_LIFE, 30.0)}
+    rows = backtest.ranking_metrics(log(spark, events), Night(CUT.date(), 7.0, model=model), tuned, OPTIONS)
+    assert values_of(rows, "law") == pytest.approx(values_of(rows, HALF_LIFE))
+    differences = [row for row in rows if row.baseline == HALF_LIFE]
+    assert len(differences) > 16
+    assert {row.model for row in differences} == {"law"}
+    assert all((row.value, row.low, row.high) == pytest.approx((0, 0, 0)) for row in differences if row.users > 1)
 
 
 def test_published_lists_are_ranked_as_published(spark: SparkSession) -> None:
     # User 1 will buy items 1 and 2, user 2 item 2; item 3 is not kept, and user 2 has no list.
     lists = spark.createDataFrame([(1, 2, 3), (1, 1, 1), (1, 3, 2)], "user_index int, rank int, item_index int")
-    night = Night(CUT.date(), lists=PublishedLists("list", lists))
-    rows = backtest.next_basket_metrics(log(spark, SMALL), night, 20.0, OPTIONS)
-    assert values_of(rows, "list") == pytest.approx({"recall@2": 0.5, "recall@10": 0.5, "ndcg@2": 0.5, "ndcg@10": 0.5})
+    night = Night(CUT.date(), 7.0, lists=PublishedLists("list", lists))
+    rows = backtest.ranking_metrics(log(spark, SMALL), night, TUNED, OPTIONS)
+    found = values_of(rows, "list")
+    for metric in ("recall", "ndcg", "hit_rate", "mrr"):
+        assert (found[f"{metric}@2"], found[f"{metric}@10"]) == (0.5, 0.5)
+    assert found["coverage@2"] == 1.0, "both kept items are on a list"
 
 
 def test_tuning_sees_nothing_from_the_night_on(spark: SparkSession) -> None:
     # Every other user buys nothing in the validation days: the next basket is one that tuning must not know.
     events = [e for e in shopping(seed=4) if e.user % 2 or not -28 <= e.day < 0]
     moved = [e._replace(item=(e.item + 5) % 12) if e.day >= 0 else e for e in events]
-    tuned, again = (backtest.tune(log(spark, log_), CUT.date(), OPTIONS) for log_ in (events, moved))
-    assert tuned == again
-    assert {row.users for row in tuned} == {4}
+    night = Night(CUT.date(), 7.0)
+    (tuned, chosen), again = (backtest.tune(log(spark, log_), night, EVERY_BASELINE) for log_ in (events, moved))
+    assert (tuned, chosen) == again
+    assert {row.users for row in tuned if not row.metric.startswith("horizon")} == {4}
     assert {row.segment for row in tuned} == {"tuning"}
     assert {row.night for row in tuned} == {CUT.date() - timedelta(days=28)}
+    assert set(chosen) == set(EVERY_BASELINE.ranked)
 
 
-def test_the_best_half_life_is_that_of_the_highest_ndcg_and_the_shorter_of_equals() -> None:
-    def rows(short: float, long: float) -> list[backtest.MetricRow]:
+def test_the_best_setting_is_that_of_the_highest_ndcg_and_the_shorter_of_equals() -> None:
+    grid = [Setting(HALF_LIFE, days) for days in (5.0, 50.0)]
+
+    def rows(short: float, long: float) -> list[MetricRow]:
         values = {"half_life_5d": short, "half_life_50d": long}
-        return [backtest.MetricRow(CUT.date(), m, "tuning", "ndcg@2", v, 9, None) for m, v in values.items()]
+        return [MetricRow(CUT.date(), model, "tuning", "ndcg@10", value, 9) for model, value in values.items()]
 
-    assert backtest.best_half_life(rows(0.2, 0.3), OPTIONS) == 50.0
-    assert backtest.best_half_life(rows(0.3, 0.3), OPTIONS) == 5.0
+    assert backtest.best(grid, rows(0.2, 0.3), 10) == grid[1]
+    assert backtest.best(grid, rows(0.3, 0.3), 10) == grid[0]
 
 
-def scored(spark: SparkSession, scores: np.ndarray[Any, Any]) -> DataFrame:
+def scored(spark: SparkSession, scores: np.ndarray[Any, Any], known: set[tuple[int, int]] = frozenset()) -> DataFrame:
+    """A score table: the memory of known pairs holds half of the expected strength."""
     frame = pd.DataFrame(
         [
-            {"user_id": f"u{user}", "item_id": f"i{item}", "score": score}
+            {"user_id": f"u{user}", "item_id": f"i{item}", "score": score, "known": (user, item) in known}
             for user, row in enumerate(scores)
             for item, score in enumerate(row.tolist())
         ]
     )
-    return spark.createDataFrame(frame).withColumn("score", F.col("score").cast("float"))
+    expected = -F.log1p(-F.col("score"))
+    memory = F.when(F.col("known"), expected / 2).otherwise(0.0).alias("memory")
+    rows = spark.createDataFrame(frame).select("user_id", "item_id", "score", expected.alias("expected"), memory)
+    return rows.select(
+        "user_id",
+        "item_id",
+        F.col("score").cast("float"),
+        (F.col("expected") - F.col("memory")).alias("affinity"),
+        "memory",
+    )
 
 
 def test_probabilities_are_judged_as_scikit_learn_does_over_all_pairs(spark: SparkSession) -> None:
@@ -266,15 +308,16 @@ def test_probabilities_are_judged_as_scikit_learn_does_over_all_pairs(spark: Spa
         Event(99, "new user", 1, 1.0),
         Event(0, "n", 7, 1.0, strength=-1.0),
     ]
+    known = {(e.user, e.item) for e in events if e.day < 0}
     scores = (np.random.default_rng(0).random((40, 30)) ** 4).astype(np.float32)
-    scores[:5, :3] = 0.0
     scores[5] = np.nextafter(np.float32(1), np.float32(0))
-    labels = np.zeros(scores.shape)
+    labels, strength = np.zeros(scores.shape), np.zeros(scores.shape)
     for e in events:
         if 0 <= e.day < 7 and e.user < 40 and e.strength > 0:
             labels[e.user, e.item] = 1
-    published = PublishedScores("model", scored(spark, scores), users=40, horizon_days=7.0)
-    rows = backtest.probability_metrics(log(spark, events), CUT.date(), published, OPTIONS)
+            strength[e.user, e.item] += e.strength
+    published = PublishedScores("model", scored(spark, scores, known), Universe(40, 30, 40))
+    rows = backtest.probability_metrics(log(spark, events), Night(CUT.date(), 7.0), published, TUNED, OPTIONS)
     found, truth = values_of(rows, "model"), (labels.ravel(), scores.ravel().astype(np.float64))
     eps = np.finfo(np.float32).eps
     assert found["log_loss"] == pytest.approx(sk.log_loss(truth[0], np.clip(truth[1], eps, 1 - eps)))
@@ -286,35 +329,120 @@ def test_probabilities_are_judged_as_scikit_learn_does_over_all_pairs(spark: Spa
     expected = np.abs(truth[1][order].mean(axis=1) - truth[0][order].mean(axis=1)).mean()
     assert found["calibration_error"] == pytest.approx(expected, abs=2e-3)
 
-    past = {(e.user, e.item) for e in events if -7 <= e.day < 0}
-    constant = values_of(rows, backtest.CONSTANT)
-    assert constant["mean_score"] == pytest.approx(len(past) / scores.size)
-    assert constant["auc"] == 0.5
+    forecast = -np.log1p(-scores.astype(np.float64)).ravel()
+    assert found["strength_mse"] == pytest.approx(sk.mean_squared_error(strength.ravel(), forecast))
+    assert found["strength_mae"] == pytest.approx(sk.mean_absolute_error(strength.ravel(), forecast))
+    assert found["strength_r2"] == pytest.approx(sk.r2_score(strength.ravel(), forecast))
+
+    repeat = np.array([[(user, item) in known for item in range(30)] for user in range(40)])
+    for segment, inside in (("item:repeat", repeat), ("item:new", ~repeat)):
+        found = values_of(rows, "model", segment)
+        assert found["brier"] == pytest.approx(sk.brier_score_loss(labels[inside], scores[inside].astype(np.float64)))
     assert {row.users for row in rows} == {40}
+
+
+def test_rates_are_fitted_before_the_night_and_judged_over_all_pairs(spark: SparkSession) -> None:
+    users, items, half_life = 30, 20, 20.0
+    events = shopping(seed=7, users=users, items=items, baskets=30)
+    published = PublishedScores("model", scored(spark, np.full((users, items), 0.1)), Universe(users, items, users))
+    rows = backtest.probability_metrics(log(spark, events), Night(CUT.date(), 7.0), published, TUNED, OPTIONS)
+
+    def matrices(cut: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        x, y = np.zeros((users, items)), np.zeros((users, items))
+        for e in events:
+            if e.day < cut:
+                x[e.user, e.item] += 2.0 ** ((e.day - cut) / half_life)
+            elif e.day < cut + 7:
+                y[e.user, e.item] += 1
+        return x, y
+
+    (before, came), (x, y) = matrices(-7.0), matrices(0.0)
+    constant = (came > 0).mean()
+    found = values_of(rows, "constant_rate")
+    assert found["mean_score"] == pytest.approx(constant)
+    assert found["log_loss"] == pytest.approx(sk.log_loss((y > 0).ravel(), np.full(y.size, constant)))
+    assert found["auc"] == 0.5
+
+    law = values_of(rows, HALF_LIFE)
+    factor = (before * came).sum() / (before**2).sum()
+    assert law["strength_r2"] == pytest.approx(sk.r2_score(y.ravel(), (factor * x).ravel()))
+    assert law["strength_mae"] == pytest.approx(sk.mean_absolute_error(y.ravel(), (factor * x).ravel()))
+
+    def losses(weights: np.ndarray[Any, Any], x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> float:
+        expected = weights[0] * x + weights[1] * x.sum(axis=0) + weights[2]
+        return float(sk.log_loss((y > 0).ravel(), -np.expm1(-np.maximum(expected, 1e-9)).ravel()))
+
+    best = minimize(losses, [0.1, 0.01, 0.01], args=(before, came), method="L-BFGS-B", bounds=[(1e-9, None)] * 3)
+    assert law["log_loss"] == pytest.approx(losses(best.x, x, y), rel=0.01), "sizes are gathered in steps of 9 %"
+    assert law["log_loss"] < values_of(rows, "popularity")["log_loss"] < values_of(rows, "constant_rate")["log_loss"]
+
+
+def test_revivals_are_judged_by_what_follows(spark: SparkSession) -> None:
+    # Pairs (user, item): gap before the newest event, the day of that, flagged, and the day of what follows.
+    pairs = {
+        (0, 0): (50.0, -2.0, True, 3.0),
+        (0, 1): (50.0, -2.0, True, None),
+        (1, 0): (50.0, -2.0, False, 1.0),
+        (1, 1): (5.0, -2.0, False, None),
+        (2, 0): (50.0, -20.0, True, 1.0),  # too long ago to be news
+        (2, 1): (50.0, -2.0, True, 9.0),  # after the horizon
+    }
+    events, memory = [], []
+    for (user, item), (gap, day, flagged, follows) in pairs.items():
+        events += [Event(user, f"{user}{item}a", item, day - gap), Event(user, f"{user}{item}b", item, day)]
+        events += [] if follows is None else [Event(user, f"{user}{item}c", item, follows)]
+        memory.append((user, item, CUT + timedelta(days=day), [1.0], [0.0], 2, flagged))
+    frame = log(spark, events)
+    before = Window.partitionBy("user_index", "item_index").orderBy("event_time")
+    seconds = F.unix_micros("event_time") / F.lit(1e6)
+    frame = frame.withColumn("revisit_gap_seconds", seconds - F.lag(seconds).over(before))
+    revivals = Revivals(spark.createDataFrame(memory, schemas.MEMORY), silence_days=30.0)
+    found = values_of(backtest.revival_metrics(frame, Night(CUT.date(), 7.0), revivals), "memory")
+    assert found == pytest.approx(
+        {
+            "revival_precision": 1 / 3,
+            "revival_base_rate": 1 / 2,
+            "revival_recall": 1 / 2,
+            "revival_lead_days": 3.0,
+            "revival_flagged": 3.0,
+        }
+    )
+
+
+def test_segments_are_of_users_and_of_items(spark: SparkSession) -> None:
+    both = OPTIONS.model_copy(update={"event_types": ("purchase", "view")})
+    rows = backtest.ranking_metrics(log(spark, SMALL), Night(CUT.date(), 7.0), TUNED, both)
+    users = {row.segment: row.users for row in rows if row.metric == "recall@10" and row.model == "popularity"}
+    # User 1 has three sessions of which the last is a day old, user 2 has two; user 3 is new.
+    assert users == {
+        "all": 2, "history:2-5": 2, "silence:0-6d": 2, "item:repeat": 2, "type:purchase": 2, "user:new": 1
+    }  # fmt: skip
 
 
 def test_the_whole_backtest_is_one_table(spark: SparkSession) -> None:
     events = shopping(seed=6)
-    nights = [
-        Night(
-            CUT.date(), scores=PublishedScores("model", scored(spark, np.full((9, 12), 0.1)), users=9, horizon_days=7.0)
-        ),
-        Night(CUT.date() + timedelta(days=1)),
-    ]
+    scores = PublishedScores("model", scored(spark, np.full((9, 12), 0.1)), Universe(9, 12, 9))
+    nights = [Night(CUT.date(), 7.0, scores=scores), Night(CUT.date() + timedelta(days=1), 7.0)]
     stages: list[str] = []
-    found = backtest.evaluate(log(spark, events), nights, OPTIONS, on_stage=stages.append)
-    assert [field.dataType for field in found.metrics.schema] == [field.dataType for field in schemas.METRICS]
-    assert len(stages) == 4
-    rows = found.metrics.collect()
-    keys = [(row.night, row.model, row.segment, row.metric) for row in rows]
+
+    @contextmanager
+    def stage(name: str) -> Iterator[None]:
+        stages.append(name)
+        yield
+
+    frame = log(spark, events)
+    found = backtest.evaluate(frame, nights, EVERY_BASELINE, stage)
+    table = found.table(frame)
+    assert [field.dataType for field in table.schema] == [field.dataType for field in schemas.METRICS]
+    assert stages == ["tuning", "rankings 2026-03-01", "probabilities 2026-03-01", "rankings 2026-03-02"]
+    rows = table.collect()
+    keys = [(row.night, row.model, row.baseline, row.segment, row.metric) for row in rows]
     assert len(keys) == len(set(keys))
-    tables = backtest.summary(rows)
-    assert [(row.night, row.segment, row.model) for row in tables][4:10] == [
-        (CUT.date(), "all", model)
-        for model in ("popularity", "personal_frequency", "half_life_tuned", "half_life_90d", "model", "constant_rate")
-    ]
-    assert set(tables[4].values) == {"recall@2", "recall@10", "ndcg@2", "ndcg@10"}
-    assert found.tuned_half_life_days in OPTIONS.half_lives_days
+    everyone = {row.model for row in rows if row.segment == "all" and row.night == CUT.date()}
+    assert everyone == {*EvaluateConfig().baselines, "half_life_90d", "model"}
+    intervals = [row for row in rows if row.segment == "all" and row.metric == "recall@10"]
+    assert all(row.low <= row.value <= row.high for row in intervals)
+    assert found.tuned_half_life_days in EVERY_BASELINE.half_lives_days
 
 
 @pytest.mark.parametrize(
@@ -328,10 +456,11 @@ def test_a_night_with_nothing_to_compare_is_missing_input(
     spark: SparkSession, events: list[Event], message: str
 ) -> None:
     with pytest.raises(InputMissingError, match=message):
-        backtest.next_basket_metrics(log(spark, events), Night(CUT.date()), 20.0, OPTIONS)
+        backtest.ranking_metrics(log(spark, events), Night(CUT.date(), 7.0), TUNED, OPTIONS)
 
 
 def test_an_empty_score_table_is_missing_input(spark: SparkSession) -> None:
-    empty = spark.createDataFrame([], "user_id string, item_id string, score float")
+    empty = spark.createDataFrame([], "user_id string, item_id string, score float, affinity float, memory float")
+    positives = spark.createDataFrame([], "user_id string, item_id string, strength double")
     with pytest.raises(InputMissingError, match="empty"):
-        probability.score_bins(empty, empty.select("user_id", "item_id"))
+        probability.counted(empty, positives)

@@ -18,7 +18,8 @@ def a_history(seed: int, columns: int, rows: int) -> tuple[History, NDArray[np.f
     popularity = np.sort(random.integers(1, 6, columns))[::-1].astype(np.float64)
     history = History(
         columns=random.integers(0, columns, rows).astype(np.int64),
-        age_days=random.integers(0, 400, rows).astype(np.float64),
+        age_days=np.sort(random.integers(0, 400, rows))[::-1].astype(np.float64),
+        sessions=np.arange(rows),
     )
     return history, popularity / popularity[0]
 
@@ -43,10 +44,20 @@ def test_frequency_counts_alike_and_breaks_ties_by_column(seed: int, columns: in
 
 
 def test_a_very_long_half_life_is_frequency_and_a_short_one_recency() -> None:
-    history = History(columns=np.array([3, 3, 5]), age_days=np.array([30.0, 20.0, 1.0]))
+    history = History(np.array([3, 3, 5]), np.array([30.0, 20.0, 1.0]), np.arange(3))
     share = np.linspace(1.0, 0.5, 6)
     assert baselines.decayed_frequency(history, 1e9, share, 2).tolist() == [3, 5]
     assert baselines.decayed_frequency(history, 1.0, share, 2).tolist() == [5, 3]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(0, 40))
+def test_recency_puts_what_was_touched_last_first_and_the_rest_by_popularity(
+    seed: int, columns: int, rows: int
+) -> None:
+    history, share = a_history(seed, columns, rows)
+    last = dict(zip(history.columns.tolist(), history.age_days.tolist(), strict=True))
+    expected = sorted(range(columns), key=lambda column: (last.get(column, np.inf), -share[column], column))
+    assert baselines.recency(history, share, 10).tolist() == expected[:10]
 
 
 def test_popularity_is_the_column_order() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from halflife.evaluation import metrics
-from halflife.evaluation.metrics import PROBABILITY_FLOOR, ScoreBins
+from halflife.evaluation.metrics import PROBABILITY_FLOOR, ScoreBins, StrengthSums
 from halflife.topn import top_columns
 
 
@@ -62,32 +62,43 @@ def test_top_columns_ranks_minus_infinity_last_and_refuses_nan() -> None:
         top_columns(np.array([[0.0, np.nan, 1.0]]), 1)
 
 
-def oracle(ranked: list[int], basket: set[int], cutoff: int) -> tuple[float, float]:
-    """Recall and NDCG of one user, word for word."""
-    dcg = 0.0
+def relevant(basket: NDArray[np.int64], items: int) -> NDArray[np.bool_]:
+    return np.isin(np.arange(items), basket)[None, :]
+
+
+def oracle(ranked: list[int], basket: set[int], cutoff: int) -> tuple[float, float, float, float]:
+    """Recall, NDCG, hit rate and MRR of one user, word for word."""
+    dcg, reciprocal = 0.0, 0.0
     for place, item in enumerate(ranked[:cutoff]):
         if item in basket:
             dcg += 1 / np.log2(place + 2)
+            reciprocal = reciprocal or 1 / (place + 1)
     ideal = sum(1 / np.log2(place + 2) for place in range(min(cutoff, len(basket))))
-    return len(set(ranked[:cutoff]) & basket) / len(basket), dcg / ideal
+    found = set(ranked[:cutoff]) & basket
+    return len(found) / len(basket), dcg / ideal, float(bool(found)), reciprocal
 
 
 @given(seeds, st.integers(1, 40), st.integers(1, 20))
-def test_recall_and_ndcg_are_the_oracles(seed: int, items: int, cutoff: int) -> None:
+def test_the_ranking_metrics_are_the_oracles(seed: int, items: int, cutoff: int) -> None:
     scores, basket = a_basket_and_scores(seed, items, decimals=1)
     ranked = top_columns(scores[None, :], 20)
-    found = metrics.hits(ranked[0], basket)[None, :]
-    recall, ndcg = oracle(ranked[0].tolist(), set(basket.tolist()), cutoff)
-    assert metrics.recall_at(found, [basket.size], cutoff)[0] == pytest.approx(recall)
-    assert metrics.ndcg_at(found, [basket.size], cutoff)[0] == pytest.approx(ndcg)
+    found = metrics.hits(ranked, relevant(basket, items))
+    values = (
+        metrics.recall_at(found, [basket.size], cutoff),
+        metrics.ndcg_at(found, [basket.size], cutoff),
+        metrics.hit_rate_at(found, cutoff),
+        metrics.mrr_at(found, cutoff),
+    )
+    expected = oracle(ranked[0].tolist(), set(basket.tolist()), cutoff)
+    assert [float(value[0]) for value in values] == pytest.approx(expected)
 
 
 @given(seeds, st.integers(2, 40), st.integers(1, 20))
 def test_ndcg_is_scikit_learns(seed: int, items: int, cutoff: int) -> None:
     scores, basket = a_basket_and_scores(seed, items, decimals=15)  # no ties: scikit-learn averages over them
-    relevance = np.isin(np.arange(items), basket).astype(np.float64)
-    found = metrics.hits(top_columns(scores[None, :], cutoff)[0], basket)[None, :]
-    expected = sk.ndcg_score(relevance[None, :], scores[None, :], k=cutoff)
+    truth = relevant(basket, items)
+    found = metrics.hits(top_columns(scores[None, :], cutoff), truth)
+    expected = sk.ndcg_score(truth.astype(np.float64), scores[None, :], k=cutoff)
     assert metrics.ndcg_at(found, [basket.size], cutoff)[0] == pytest.approx(expected)
 
 
@@ -99,9 +110,29 @@ def test_recall_divides_by_the_whole_basket_and_the_ideal_stops_at_the_cutoff() 
 
 
 def test_a_short_list_counts_its_empty_places_as_misses() -> None:
-    found = metrics.hits([7, -1, -1], [7, 8])[None, :]
-    assert found.tolist() == [[True, False, False]]
-    assert not metrics.hits([-1], [-1]).any()
+    everything = np.ones((1, 9), dtype=bool)
+    assert metrics.hits(np.array([[7, -1, -1]]), everything).tolist() == [[True, False, False]]
+
+
+@given(seeds, st.integers(2, 60))
+def test_strength_metrics_are_scikit_learns(seed: int, pairs: int) -> None:
+    random = np.random.default_rng(seed)
+    expected, observed = random.random(pairs), random.integers(0, 3, pairs).astype(np.float64)
+    observed[:2] = [0, 1]
+    found = metrics.strength_metrics(
+        StrengthSums(
+            pairs=pairs,
+            expected=expected.sum(),
+            observed=observed.sum(),
+            expected_squared=(expected**2).sum(),
+            observed_squared=(observed**2).sum(),
+            product=(expected * observed).sum(),
+            absolute_error=np.abs(expected - observed).sum(),
+        )
+    )
+    assert found["strength_mse"] == pytest.approx(sk.mean_squared_error(observed, expected))
+    assert found["strength_mae"] == pytest.approx(sk.mean_absolute_error(observed, expected))
+    assert found["strength_r2"] == pytest.approx(sk.r2_score(observed, expected))
 
 
 @given(seeds, st.integers(1, 4), st.integers(2, 60))
@@ -133,14 +164,6 @@ def test_calibration_error_is_that_of_sorted_deciles(seed: int, per_decile: int)
 def test_equal_scores_share_one_calibration_bin() -> None:
     scores, labels = np.full(100, 0.25), np.repeat([1, 0], [25, 75])
     assert metrics.calibration_error(binned(scores, labels), 10) == pytest.approx(0.0)
-
-
-@given(st.floats(0, 1), st.integers(0, 50), st.integers(1, 50))
-def test_a_constant_is_the_same_as_pairs_with_equal_scores(rate: float, positives: int, negatives: int) -> None:
-    labels = np.repeat([1, 0], [positives, negatives])
-    scores = np.full(labels.size, rate)
-    found = metrics.constant_metrics(rate, labels.size, positives, quantiles=10)
-    assert found == pytest.approx(metrics.probability_metrics(binned(scores, labels), 10), nan_ok=True, abs=1e-12)
 
 
 def test_auc_without_positives_is_not_a_number_and_no_pairs_is_an_error() -> None:

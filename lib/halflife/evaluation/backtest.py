@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple
 
 from pyspark.sql import DataFrame, Row
-from pyspark.sql import functions as F
 
 from halflife.config import EvaluateConfig
 from halflife.errors import InputMissingError
-from halflife.evaluation import metrics, probability, protocol, ranking
+from halflife.evaluation import contest, estimates, metrics, probability, protocol, ranking, rates, revival
+from halflife.evaluation.contest import Known, Setting
 from halflife.evaluation.ranking import ModelInputs, PublishedLists
+from halflife.evaluation.rates import Universe
+from halflife.evaluation.revival import Revivals
+from halflife.evaluation.segments import ALL, NEW_ITEM, REPEAT_ITEM
 from halflife.nights import instant
 from halflife.schemas import METRICS
 
-TUNED: Final = "half_life_tuned"
-CONSTANT: Final = "constant_rate"
+TUNING: Final = "tuning"
+HALF_LIFE: Final = "half_life_tuned"
 
 
 class MetricRow(NamedTuple):
@@ -31,38 +35,258 @@ class MetricRow(NamedTuple):
     metric: str
     value: float
     users: int
-    standard_error: float | None
+    baseline: str | None = None
+    standard_error: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
 class PublishedScores:
-    """One night's score of every pair (one row is one user_id, item_id, score), its users, and the name to show."""
+    """One night's score of every pair (one row is one user_id, item_id, score, affinity, memory), the users and items
+    that it has, and the name to show."""
 
     name: str
     scores: DataFrame
-    users: int
-    horizon_days: float
+    universe: Universe
 
 
 @dataclass(frozen=True)
 class Night:
-    """One night to judge: its date, and what was published for it. What is None is left out.
+    """One night to judge: its date, its horizon, and what was published for it. What is None is left out.
 
-    `model` and `lists` are ranked beside the baselines, `scores` are judged as probabilities.
+    `model` and `lists` are ranked beside the baselines, `scores` are judged as probabilities and as strengths.
     """
 
     as_of: date
+    horizon_days: float
     model: ModelInputs | None = None
     lists: PublishedLists | None = None
     scores: PublishedScores | None = None
+    revivals: Revivals | None = None
+
+    @property
+    def cut(self) -> datetime:
+        """Everything before it is known, nothing after it."""
+        return instant(self.as_of)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The table METRICS, already computed, and the half-life that the validation days chose."""
+    """The table METRICS, and the setting of each baseline that the validation days chose."""
 
-    metrics: DataFrame
-    tuned_half_life_days: float
+    rows: Sequence[MetricRow]
+    tuned: Mapping[str, Setting]
+
+    @property
+    def tuned_half_life_days(self) -> float | None:
+        """The single half-life that was chosen, or None where it is no baseline of the run."""
+        chosen = self.tuned.get(HALF_LIFE)
+        return None if chosen is None else chosen.half_life_days
+
+    def table(self, like: DataFrame) -> DataFrame:
+        """The rows as METRICS, in the session of `like`."""
+        columns = [tuple(getattr(row, name) for name in METRICS.names) for row in self.rows]
+        return like.sparkSession.createDataFrame(columns, METRICS)
+
+
+Stage = Callable[[str], AbstractContextManager[None]]
+
+
+def evaluate(
+    events: DataFrame, nights: Sequence[Night], options: EvaluateConfig, stage: Stage = lambda _name: nullcontext()
+) -> Evaluation:
+    """Judge each night by `events` (columns of EVENTS), which hold what happened after it too.
+
+    The baselines are tuned once, on the validation days before the first night. `stage` is entered with a short name
+    for each part of the work. What comes back grows with nights, models and segments, never with users.
+    Raises InputMissingError where a night has nothing to be compared with.
+    """
+    if not nights:
+        raise InputMissingError("evaluate: no night was given")
+    first = min(nights, key=lambda night: night.as_of)
+    with stage("tuning"):
+        rows, tuned = tune(events, first, options)
+    for night in nights:
+        with stage(f"rankings {night.as_of}"):
+            rows += ranking_metrics(events, night, tuned, options)
+        if night.scores is not None:
+            with stage(f"probabilities {night.as_of}"):
+                rows += probability_metrics(events, night, night.scores, tuned, options)
+        if night.revivals is not None:
+            with stage(f"revivals {night.as_of}"):
+                rows += revival_metrics(events, night, night.revivals)
+    return Evaluation(rows, tuned)
+
+
+def tune(events: DataFrame, first: Night, options: EvaluateConfig) -> tuple[list[MetricRow], dict[str, Setting]]:
+    """Every setting of every baseline on the validation days before the first night, as segment `tuning`, and the best.
+
+    The protocol again, `validation_days` earlier, so that nothing from the night on is seen. Baselines of one setting
+    need no tuning.
+    """
+    every = contest.settings(options)
+    grids = {name: [each for each in every if each.baseline == name] for name in options.ranked}
+    named = {each.label: each for grid in grids.values() if len(grid) > 1 for each in grid}
+    rows: list[MetricRow] = []
+    if named:
+        cut = Night(first.as_of - timedelta(days=options.validation_days), first.horizon_days)
+        found = _ranked(events, cut, named, options, until=first.as_of)
+        everyone = [row for row in found if row.segment == ALL and row.baseline is None]
+        rows = [row._replace(segment=TUNING) for row in everyone]
+    return rows, {name: best(grid, rows, options.tuning_cutoff) for name, grid in grids.items()}
+
+
+def best(grid: Sequence[Setting], tuning: Iterable[MetricRow], cutoff: int) -> Setting:
+    """The setting with the best NDCG of the next basket at a cut-off; the first of equals."""
+    values = {row.model: row.value for row in tuning if row.metric == f"ndcg@{cutoff}"}
+    return max(grid, key=lambda setting: values.get(setting.label, 0.0))
+
+
+def ranking_metrics(
+    events: DataFrame, night: Night, tuned: Mapping[str, Setting], options: EvaluateConfig
+) -> list[MetricRow]:
+    """The next basket and the horizon after one night: baselines, the model and the published lists."""
+    reported = [Setting(HALF_LIFE, days) for days in options.reported_half_lives_days]
+    named = {**tuned, **{setting.label: setting for setting in reported}}
+    return _ranked(events, night, named, options)
+
+
+def _ranked(
+    events: DataFrame,
+    night: Night,
+    named: Mapping[str, Setting],
+    options: EvaluateConfig,
+    until: date | None = None,
+) -> list[MetricRow]:
+    """Every ranking of one cut: means over the users, and the model's paired differences to each baseline."""
+    rows = protocol.basket_rows(events, options.event_types, night.cut, instant(until) if until else None).persist()
+    kept = protocol.catalogue(rows, options.min_users_per_item)
+    if not kept.item_indices.size:
+        rows.unpersist()
+        raise InputMissingError(
+            f"evaluate: before {night.as_of} no item has {options.min_users_per_item} users with events of type"
+            f" {', '.join(options.event_types)}: see evaluate.event_types and evaluate.min_users_per_item"
+        )
+    inside = protocol.in_columns(rows, kept)
+    histories = protocol.histories(inside).persist()
+    known = Known(kept, inside.where("before"), histories, night.cut.timestamp())
+    fitted = contest.fit(named, known, options)
+    cases = protocol.cases(inside, histories, night.cut, night.horizon_days)
+    per_user = ranking.user_metrics(cases, kept, fitted, known.cut_seconds, options, night.model, night.lists).persist()
+    try:
+        found = estimates.of_rankings(per_user, options)
+        coverage = estimates.coverage(per_user, kept.item_indices.size, options.cutoffs)
+    finally:
+        for frame in (per_user, histories, rows):
+            frame.unpersist()
+    if not any(each.segment == ALL for each in found):
+        raise InputMissingError(
+            f"evaluate: no user with a history has events of type {', '.join(options.event_types)} from"
+            f" {night.as_of} on{f' and before {until}' if until else ''}: nothing to compare with"
+        )
+    judged = next((part.name for part in (night.model, night.lists) if part is not None), None)
+    return [
+        *_means(night.as_of, found, options),
+        *_differences(night.as_of, found, judged, [*named], options),
+        *(
+            MetricRow(night.as_of, model, ALL, f"coverage@{cutoff}", share, users)
+            for (model, cutoff), (share, users) in coverage.items()
+        ),
+    ]
+
+
+def _means(night: date, found: Sequence[estimates.Estimate], options: EvaluateConfig) -> Iterable[MetricRow]:
+    for each in found:
+        for place, metric in enumerate(ranking.metric_names(options.cutoffs)):
+            yield _row(night, each, metric, place)
+        values = dict(zip(ranking.value_names(options.cutoffs), each.means.value.tolist(), strict=True))
+        for cutoff in options.cutoffs:
+            bias = values[ranking.popularity_name(cutoff)] / values[ranking.TRUE_POPULARITY]
+            metric = _metric(each.task, f"popularity_bias@{cutoff}")
+            yield MetricRow(night, each.model, each.segment, metric, bias, each.users)
+
+
+def _differences(
+    night: date,
+    found: Sequence[estimates.Estimate],
+    judged: str | None,
+    baselines: Sequence[str],
+    options: EvaluateConfig,
+) -> Iterable[MetricRow]:
+    """The judged model minus each baseline, over the same users of each task and segment."""
+    by_key = {(each.task, each.segment, each.model): each for each in found}
+    for (task, segment, model), ours in by_key.items():
+        if model != judged:
+            continue
+        for baseline in baselines:
+            difference = ours.minus(by_key[task, segment, baseline])
+            for place, metric in enumerate(ranking.metric_names(options.cutoffs)):
+                yield _row(night, difference, metric, place)._replace(baseline=baseline)
+
+
+def _row(night: date, each: estimates.Estimate, metric: str, place: int) -> MetricRow:
+    def number(values: metrics.Floats) -> float | None:
+        return None if math.isnan(values[place]) else float(values[place])
+
+    return MetricRow(
+        night,
+        each.model,
+        each.segment,
+        _metric(each.task, metric),
+        float(each.means.value[place]),
+        each.users,
+        standard_error=number(each.means.standard_error),
+        low=number(each.means.low),
+        high=number(each.means.high),
+    )
+
+
+def _metric(task: str, metric: str) -> str:
+    return metric if task == ranking.NEXT else f"{task}_{metric}"
+
+
+def probability_metrics(
+    events: DataFrame, night: Night, published: PublishedScores, tuned: Mapping[str, Setting], options: EvaluateConfig
+) -> list[MetricRow]:
+    """One night's probabilities and strengths of all pairs over the horizon, beside baselines that are rates."""
+    positives = probability.positive_pairs(events, night.cut, night.horizon_days)
+    counted = probability.counted(published.scores, positives)
+    bins, strengths = {published.name: counted.bins}, {published.name: counted.strengths}
+    names = [name for name in rates.LAWS if name in options.baselines]
+    if names:
+        chosen = tuned.get(HALF_LIFE, Setting(HALF_LIFE, max(options.half_lives_days)))
+        earlier, now = (
+            rates.outcome(events, cut, night.horizon_days, chosen.half_life_days, published.universe)
+            for cut in (night.cut - timedelta(days=night.horizon_days), night.cut)
+        )
+        weights = rates.fit(earlier, published.universe, names)
+        of_rates = rates.score_bins(now, weights, published.universe)
+        bins |= {name: of_rates[of_rates["model"] == name] for name in names}
+        if HALF_LIFE in names:
+            strengths[HALF_LIFE] = rates.strengths(earlier, now, published.universe)
+    users = published.universe.users
+    rows = [
+        MetricRow(night.as_of, model, segment, metric, value, users)
+        for model, every in bins.items()
+        for segment, some in rates.segments(every, (ALL, REPEAT_ITEM, NEW_ITEM)).items()
+        if some["pairs"].sum() > 0
+        for metric, value in metrics.probability_metrics(rates.bins_of(some), options.calibration_bins).items()
+    ]
+    rows += [
+        MetricRow(night.as_of, model, ALL, metric, value, users)
+        for model, sums in strengths.items()
+        for metric, value in metrics.strength_metrics(sums).items()
+    ]
+    return [row for row in rows if not math.isnan(row.value)]
+
+
+def revival_metrics(events: DataFrame, night: Night, revivals: Revivals) -> list[MetricRow]:
+    """One night's revived flags against what followed."""
+    found = revival.revival_metrics(events, night.cut, night.horizon_days, revivals)
+    name = night.model.name if night.model is not None else "memory"
+    users = revivals.memory.select("user_index").distinct().count()
+    return [MetricRow(night.as_of, name, ALL, metric, value, users) for metric, value in found.items()]
 
 
 @dataclass(frozen=True)
@@ -76,141 +300,11 @@ class SummaryRow:
     values: dict[str, float]
 
 
-def evaluate(
-    events: DataFrame,
-    nights: Sequence[Night],
-    options: EvaluateConfig,
-    on_stage: Callable[[str], None] = lambda _stage: None,
-) -> Evaluation:
-    """Judge each night by `events` (columns of EVENTS), which hold what happened after it too.
-
-    The single half-life is tuned once, on the validation days before the first night. `on_stage` is called
-    with a short text when a stage begins. What comes back grows with nights and models, never with users.
-    Raises InputMissingError where a night has nothing to be compared with.
-    """
-    if not nights:
-        raise InputMissingError("evaluate: no night was given")
-    first = min(night.as_of for night in nights)
-    on_stage(f"tuning the single half-life before {first}")
-    rows = tune(events, first, options)
-    tuned_days = best_half_life(rows, options)
-    for night in nights:
-        on_stage(f"next baskets after {night.as_of}")
-        rows += next_basket_metrics(events, night, tuned_days, options)
-        if night.scores is not None:
-            on_stage(f"probabilities of {night.as_of}")
-            rows += probability_metrics(events, night.as_of, night.scores, options)
-    return Evaluation(events.sparkSession.createDataFrame(rows, METRICS), tuned_days)
-
-
-def tune(events: DataFrame, as_of: date, options: EvaluateConfig) -> list[MetricRow]:
-    """Every half-life of the grid on the validation days before `as_of`, as segment `tuning`.
-
-    The protocol again, `validation_days` earlier, so that nothing from `as_of` on is seen.
-    """
-    cut = Night(as_of - timedelta(days=options.validation_days))
-    grid = {_half_life_name(days): days for days in options.half_lives_days}
-    return _ranked(events, cut, grid, options, segment="tuning", until=as_of)
-
-
-def best_half_life(tuning: Iterable[MetricRow], options: EvaluateConfig) -> float:
-    """The half-life of the grid with the best NDCG at the first cut-off; the shorter of equals."""
-    metric = f"ndcg@{options.cutoffs[0]}"
-    values = {row.model: row.value for row in tuning if row.metric == metric}
-    return max(sorted(options.half_lives_days), key=lambda days: values[_half_life_name(days)])
-
-
-def next_basket_metrics(events: DataFrame, night: Night, tuned_days: float, options: EvaluateConfig) -> list[MetricRow]:
-    """The next basket after one night: baselines, the model and the published lists."""
-    half_lives = {_half_life_name(days): days for days in options.reported_half_lives_days}
-    return _ranked(events, night, {TUNED: tuned_days, **half_lives}, options, segment="all")
-
-
-def probability_metrics(
-    events: DataFrame, as_of: date, published: PublishedScores, options: EvaluateConfig
-) -> list[MetricRow]:
-    """One night's probabilities of all pairs over the horizon, beside one constant rate.
-
-    The constant is the rate of the horizon before the night: all that was known without any model.
-    """
-    cut = instant(as_of)
-    happened = probability.positive_pairs(events, cut, published.horizon_days)
-    earlier = probability.positive_pairs(events, cut - timedelta(days=published.horizon_days), published.horizon_days)
-    bins = probability.score_bins(published.scores, happened)
-    pairs, positives = float(bins.pairs.sum()), float(bins.positives.sum())
-    by_model = {
-        published.name: metrics.probability_metrics(bins, options.calibration_bins),
-        CONSTANT: metrics.constant_metrics(earlier.count() / pairs, pairs, positives, options.calibration_bins),
-    }
-    return [
-        MetricRow(as_of, model, "all", metric, value, published.users, None)
-        for model, values in by_model.items()
-        for metric, value in values.items()
-        if not math.isnan(value)
-    ]
-
-
 def summary(rows: Iterable[MetricRow | Row]) -> list[SummaryRow]:
-    """Rows of METRICS as one row per night, segment and model, in the order in which they first appear."""
+    """Rows of METRICS without the differences, one row per night, segment and model, in the order of appearance."""
     found: dict[tuple[date, str, str], SummaryRow] = {}
     for row in rows:
-        key = (row.night, row.segment, row.model)
-        found.setdefault(key, SummaryRow(*key, users=row.users, values={})).values[row.metric] = row.value
+        if row.baseline is None:
+            key = (row.night, row.segment, row.model)
+            found.setdefault(key, SummaryRow(*key, users=row.users, values={})).values[row.metric] = row.value
     return list(found.values())
-
-
-def _ranked(
-    events: DataFrame,
-    night: Night,
-    half_lives_days: Mapping[str, float],
-    options: EvaluateConfig,
-    segment: str,
-    until: date | None = None,
-) -> list[MetricRow]:
-    """Every ranking of one cut: means over the users with their standard errors, in the order of the rankings."""
-    end = instant(until) if until else None
-    rows = protocol.basket_rows(events, options.event_types, instant(night.as_of), end).persist()
-    try:
-        kept = protocol.catalogue(rows, options.min_users_per_item)
-        if not kept.item_indices.size:
-            raise InputMissingError(
-                f"evaluate: before {night.as_of} no item has {options.min_users_per_item} users with events of type"
-                f" {', '.join(options.event_types)}: see evaluate.event_types and evaluate.min_users_per_item"
-            )
-        rankers = ranking.baseline_rankers(kept, half_lives_days, options.cutoffs)
-        per_user = ranking.user_metrics(
-            protocol.cases(rows, kept),
-            kept,
-            rankers,
-            options.cutoffs,
-            options.users_per_block,
-            night.model,
-            night.lists,
-        )
-        means = {(row["model"], row["metric"]): row for row in _means(per_user).collect()}
-    finally:
-        rows.unpersist()
-    if not means:
-        raise InputMissingError(
-            f"evaluate: no user with a history has events of type {', '.join(options.event_types)} from"
-            f" {night.as_of} on{f' and before {until}' if until else ''}: nothing to compare with"
-        )
-    shown = [*rankers, *(part.name for part in (night.model, night.lists) if part)]
-    return [
-        MetricRow(night.as_of, model, segment, metric, row["value"], row["users"], row["standard_error"])
-        for (model, metric), row in sorted(means.items(), key=lambda item: (shown.index(item[0][0]), item[0][1]))
-    ]
-
-
-def _means(per_user: DataFrame) -> DataFrame:
-    """USER_METRICS by model and metric: value, users, standard_error."""
-    users = F.count(F.lit(1))
-    return per_user.groupBy("model", "metric").agg(
-        F.mean("value").alias("value"),
-        users.alias("users"),
-        (F.stddev_samp("value") / F.sqrt(users)).alias("standard_error"),
-    )
-
-
-def _half_life_name(days: float) -> str:
-    return f"half_life_{days:g}d"

@@ -20,10 +20,10 @@ Integers = NDArray[np.int64]
 PROBABILITY_FLOOR: Final = float(np.finfo(np.float32).eps)
 
 
-def hits(ranked: ArrayLike, truth: ArrayLike) -> NDArray[np.bool_]:
-    """Which of one user's ranked items (k,) are in the basket `truth` (m,); a rank below 0 is an empty place."""
-    places = np.asarray(ranked, dtype=np.int64)
-    return np.isin(places, np.asarray(truth, dtype=np.int64)) & (places >= 0)
+def hits(ranked: Integers, relevant: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which ranked columns (B, k) are relevant (B, n); a column below 0 is an empty place."""
+    found: NDArray[np.bool_] = np.take_along_axis(relevant, np.maximum(ranked, 0), axis=1) & (ranked >= 0)
+    return found
 
 
 def recall_at(found: NDArray[np.bool_], basket_sizes: ArrayLike, cutoff: int) -> Floats:
@@ -46,6 +46,19 @@ def ndcg_at(found: NDArray[np.bool_], basket_sizes: ArrayLike, cutoff: int) -> F
     ideal = np.cumsum(discounts)[np.minimum(np.asarray(basket_sizes), cutoff) - 1]
     normalised: Floats = gain / ideal
     return normalised
+
+
+def hit_rate_at(found: NDArray[np.bool_], cutoff: int) -> Floats:
+    """Whether the first `cutoff` places name anything of the basket: found (B, k) gives (B,) of 0 and 1."""
+    hit: Floats = found[:, :cutoff].any(axis=1).astype(np.float64)
+    return hit
+
+
+def mrr_at(found: NDArray[np.bool_], cutoff: int) -> Floats:
+    """One over the first place that is in the basket, 0 where none of the first `cutoff` is: (B, k) gives (B,)."""
+    shown = found[:, :cutoff]
+    first: Floats = np.where(shown.any(axis=1), 1.0 / (shown.argmax(axis=1) + 1), 0.0)
+    return first
 
 
 @dataclass(frozen=True)
@@ -83,19 +96,28 @@ def probability_metrics(bins: ScoreBins, quantiles: int) -> dict[str, float]:
     }
 
 
-def constant_metrics(rate: float, pairs: float, positives: float, quantiles: int) -> dict[str, float]:
-    """The same metrics for one probability `rate` given to every pair: what knowing nothing of a pair costs."""
-    clipped = min(max(rate, PROBABILITY_FLOOR), 1.0 - PROBABILITY_FLOOR)
-    loss = -positives * np.log(clipped) - (pairs - positives) * np.log1p(-clipped)
-    bins = ScoreBins(
-        pairs=np.array([pairs]),
-        positives=np.array([positives]),
-        score_sum=np.array([rate * pairs]),
-        squared_sum=np.array([rate * rate * pairs]),
-        positive_score_sum=np.array([rate * positives]),
-        log_loss_sum=np.array([loss]),
-    )
-    return probability_metrics(bins, quantiles)
+@dataclass(frozen=True)
+class StrengthSums:
+    """Sums over all pairs of a forecast of interest strength and of what was observed, 0 where nothing was."""
+
+    pairs: float
+    expected: float
+    observed: float
+    expected_squared: float
+    observed_squared: float
+    product: float
+    absolute_error: float
+
+
+def strength_metrics(sums: StrengthSums) -> dict[str, float]:
+    """MSE, MAE and R2 of interest strength over all pairs; R2 is NaN where all pairs were observed alike."""
+    squared_error = sums.expected_squared - 2.0 * sums.product + sums.observed_squared
+    variation = sums.observed_squared - sums.observed**2 / sums.pairs
+    return {
+        "strength_mse": squared_error / sums.pairs,
+        "strength_mae": sums.absolute_error / sums.pairs,
+        "strength_r2": 1.0 - squared_error / variation if variation > 0 else float("nan"),
+    }
 
 
 def auc(bins: ScoreBins) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
@@ -13,8 +14,10 @@ from rich.table import Column, Table
 from halflife.command import Job
 from halflife.errors import InputMissingError
 from halflife.evaluation import backtest
-from halflife.evaluation.backtest import Night, PublishedScores, SummaryRow
+from halflife.evaluation.backtest import Evaluation, MetricRow, Night, PublishedScores, SummaryRow
 from halflife.evaluation.ranking import ModelInputs, PublishedLists
+from halflife.evaluation.rates import Universe
+from halflife.evaluation.revival import Revivals
 from halflife.evaluation.scorer import ModelScorer
 from halflife.model import artifact
 from halflife.nights import instant
@@ -22,8 +25,9 @@ from halflife.warehouse import Run, digests
 
 NAME = "halflife"
 # What the terminal shows of the metrics table.
-RANKING = ("ndcg@10", "recall@10")
-PROBABILITY = ("auc", "log_loss", "brier", "calibration_error", "mean_score", "base_rate")
+RANKING = ("ndcg@10", "recall@10", "hit_rate@10", "mrr@10", "horizon_ndcg@10", "horizon_recall@10")
+PROBABILITY = ("log_loss", "auc", "brier", "calibration_error", "mean_score", "base_rate")
+STRENGTH = ("strength_r2", "strength_mse", "strength_mae")
 
 
 def run(job: Job) -> None:
@@ -59,23 +63,36 @@ def _figures(job: Job, night: date) -> dict[str, Any]:
 
 
 def _stage(job: Job, run: Run, nights: Sequence[date]) -> dict[str, Any]:
-    """Write the metrics table and show it; returns the figures for the manifest."""
+    """Write the metrics, as a table and as JSON, and show them; returns the figures for the manifest."""
     events = job.warehouse.read(job.spark, "events", job.as_of)
-    judged = [_night(job, night) for night in nights]
-    with job.stage("evaluate"):
-        found = backtest.evaluate(events, judged, job.config.evaluate, job.progress.say)
-        run.write("metrics", found.metrics, sort=["night", "segment", "model", "metric"])
-    for table in _tables(backtest.summary(found.metrics.collect())):
+    found = backtest.evaluate(events, [_night(job, night) for night in nights], job.config.evaluate, job.stage)
+    run.write("metrics", found.table(events), sort=["night", "segment", "model", "metric"])
+    run.path("evaluation").mkdir()
+    (run.path("evaluation") / "metrics.json").write_text(json.dumps(_as_json(found), indent=1), encoding="utf-8")
+    for table in _tables(found):
         job.show(table)
-    return {"nights": len(nights), "tuned_half_life_days": found.tuned_half_life_days}
+    return {
+        "nights": len(nights),
+        "tuned": {name: setting.label for name, setting in found.tuned.items()},
+        "tuned_half_life_days": found.tuned_half_life_days,
+        "seconds": job.progress.seconds,
+    }
 
 
-def _tables(summary: Sequence[SummaryRow]) -> list[Table]:
-    """The metrics for a person to read: rankings of the next basket, then probabilities over the horizon."""
-    judged = [row for row in summary if row.segment == "all"]
+def _as_json(found: Evaluation) -> list[dict[str, Any]]:
+    """The rows of METRICS as objects, what is null left out."""
+    rows = ({**row._asdict(), "night": row.night.isoformat()} for row in found.rows)
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+
+def _tables(found: Evaluation) -> list[Table]:
+    """The metrics for a person to read: rankings, the model's lead over each baseline, probabilities, strengths."""
+    judged = [row for row in backtest.summary(found.rows) if row.segment == "all"]
     return [
-        _table("Next basket of each user, all items ranked", judged, RANKING),
+        _table("Next basket of each user, and all of the horizon, all items ranked", judged, RANKING),
+        _differences(found.rows),
         _table("Engaged within the horizon, probability of every pair", judged, PROBABILITY),
+        _table("Interest strength over the horizon, of every pair", judged, STRENGTH),
     ]
 
 
@@ -88,20 +105,36 @@ def _table(title: str, summary: Sequence[SummaryRow], metrics: Sequence[str]) ->
     return table
 
 
+def _differences(rows: Sequence[MetricRow]) -> Table:
+    """The model's lead with its interval."""
+    title = "Lead of the model in the next basket, with 95 % intervals over users"
+    table = Table("night", "model", "baseline", *(Column(name, justify="right") for name in RANKING[:2]), title=title)
+    leads: dict[tuple[date, str, str], dict[str, str]] = {}
+    for row in rows:
+        if row.baseline and row.segment == "all" and row.low is not None:
+            shown = f"{row.value:+.4f} ({row.low:+.4f} to {row.high:+.4f})"
+            leads.setdefault((row.night, row.model, row.baseline), {})[row.metric] = shown
+    for (night, model, baseline), shown_by in leads.items():
+        table.add_row(str(night), model, baseline, *(shown_by.get(name, "") for name in RANKING[:2]))
+    return table
+
+
 def _night(job: Job, night: date) -> Night:
     """What was published for one night, and the model behind it to be asked at each user's own instant."""
     store, spark = job.warehouse, job.spark
-    users = store.read(spark, "users", night).where(F.col("user_id").isNotNull())
-    items = store.read(spark, "items", night)
-    horizon_days = _figures(job, night)["horizon_days"]
+    everyone = store.read(spark, "users", night)
+    users, items = everyone.where(F.col("user_id").isNotNull()), store.read(spark, "items", night)
+    memory = store.read(spark, "memory", night)
+    universe = Universe(everyone.count(), items.count(), users.count())
     lists = store.read(spark, "recommendations", night).join(users, on="user_id").join(items, on="item_id")
+    made_with = (store.manifest("score", night) or {})["config"]["score"]
     return Night(
         as_of=night,
-        model=ModelInputs(
-            NAME, _scorer(job, night, items), *(store.read(spark, t, night) for t in ("user_states", "memory"))
-        ),
+        horizon_days=_figures(job, night)["horizon_days"],
+        model=ModelInputs(NAME, _scorer(job, night, items), store.read(spark, "user_states", night), memory),
         lists=PublishedLists(f"{NAME}_list", lists.select("user_index", "rank", "item_index")),
-        scores=PublishedScores(NAME, store.read(spark, "scores", night), users.count(), horizon_days),
+        scores=PublishedScores(NAME, store.read(spark, "scores", night), universe),
+        revivals=Revivals(memory, made_with["revival_silence_days"]),
     )
 
 
