@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ from halflife.model import artifact
 from halflife.model.batch import Batch
 from halflife.training import launch
 from halflife.training.champion import Champion
-from halflife.training.loop import Trainer, common_digest, train_rank, use_one_core
-from halflife.training.step import Step, learning_rate
+from halflife.training.loop import Trainer, _made_ahead, common_digest, train_rank, use_one_core
+from halflife.training.step import Step, _optimizer, learning_rate
 from halflife.training.task import RankResult, Rival, TrainingTask
 from halflife.training.validation import Validator, figures
 from training_log import AS_OF, DAY, row_of, user_events, write_rows
@@ -258,6 +260,31 @@ def test_a_loss_that_is_no_number_ends_the_run(rows: Path, tmp_path: Path) -> No
 def test_the_learning_rate_follows_the_global_batch(rule: str, users: int, rate: float) -> None:
     train = TrainConfig.model_validate({"learning_rate": 1e-3, "learning_rate_scaling": rule, "users_per_batch": users})
     assert learning_rate(train) == pytest.approx(rate)
+
+
+def test_the_learning_rate_warms_up_and_fades() -> None:
+    train = TrainConfig(learning_rate=1e-3, warm_up_steps=20)
+    rate = _optimizer(train, steps_planned=100)._learning_rate
+    rates = [float(rate(step)) for step in (0, 5, 10, 20, 70, 120)]
+    assert rates[:4] == pytest.approx([0.0, 2.5e-4, 5e-4, 1e-3], abs=1e-9)
+    assert rates[4:] == pytest.approx([1e-3 * (0.05 + 0.95 * 0.5), 5e-5], rel=1e-4)
+
+
+def test_the_next_batch_is_made_while_a_step_is_taken() -> None:
+    begun = [threading.Event() for _ in range(3)]
+
+    def batches() -> Iterator[Any]:
+        for event in begun:
+            event.set()
+            yield event
+        raise HalflifeError("the file is gone")
+
+    taken = _made_ahead(batches())
+    assert next(taken) is begun[0]
+    assert begun[1].wait(10)
+    assert list(islice(taken, 2)) == begun[1:]
+    with pytest.raises(HalflifeError, match="the file is gone"):
+        next(taken)
 
 
 def test_a_task_travels_as_json(rows: Path, tmp_path: Path) -> None:

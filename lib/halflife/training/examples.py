@@ -268,17 +268,20 @@ class _UserPart:
                 continue
             self.session_delay_days[cut] = (future.seconds[chosen.start] - self.cuts[cut]) / SECONDS_PER_DAY
             self.session_items[cut] = len(found)
-            holds[pairs] = np.isin(self.items, found)
+            place_of, known = self._known(found)
+            holds[cut * len(self.items) + place_of[known]] = 1
         self.session_pair = np.flatnonzero(seen)
         self.session_holds = holds[seen]
 
     def _pairs_of_targets(self) -> NDArray[np.int64]:
         """Pair of each target, -1 where the user has no event on the item."""
-        if not len(self.items):
-            return np.full(len(self.target_item), -1)
-        place = np.minimum(np.searchsorted(self.items, self.target_item), len(self.items) - 1)
-        known = self.items[place] == self.target_item
+        place, known = self._known(self.target_item)
         return np.where(known, self.target_cut * len(self.items) + place, -1)
+
+    def _known(self, items: Indexes) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Where among the user's items some would stand, and whether they do."""
+        place = np.minimum(np.searchsorted(self.items, items), max(len(self.items) - 1, 0))
+        return place, self.items[place] == items if len(self.items) else np.zeros(len(items), dtype=np.bool_)
 
 
 def _encoder_input(parts: Sequence[_UserPart], length: int) -> EncoderInput:

@@ -12,6 +12,7 @@ import math
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
@@ -268,7 +269,7 @@ class Trainer:
     def _pass(self, end_seconds: float) -> None:
         """Take the steps that are left of the epoch, on examples whose targets end by `end_seconds`."""
         at, every = self.at, self.task.train.checkpoint_steps
-        for batch in self._batches(end_seconds):
+        for batch in _made_ahead(self._batches(end_seconds)):
             self.lost += self.step.take(batch, at.epoch, at.step)
             at.step += 1
             if at.step % STEPS_PER_REPORT == 0 or at.step == self.steps:
@@ -391,6 +392,15 @@ class Trainer:
     def _restore(self, weights: list[NDArray[Any]]) -> None:
         for variable, value in zip(self.network.weights, weights, strict=True):
             variable.assign(value)
+
+
+def _made_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, the next one made while a step is taken: it waits for other ranks, or for a GPU."""
+    with ThreadPoolExecutor(1, "feed") as feeder:
+        coming = feeder.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = feeder.submit(next, batches, None)
+            yield batch
 
 
 def common_digest(network: Network) -> str:

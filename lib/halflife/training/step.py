@@ -76,16 +76,16 @@ class Step:
 
     def take(self, batch: Batch, epoch: int, number: int) -> NDArray[np.float64]:
         """Take step `number` of an epoch together with the other ranks; this rank's loss sums and examples, (3,)."""
-        rng = np.random.default_rng([self.seed, epoch, NEGATIVES, number])
-        taken: NDArray[np.float64] = self._step(batch, *self._candidates(rng)).numpy().astype(np.float64)
+        taken: NDArray[np.float64] = self._step(batch, *self.candidates(epoch, number)).numpy().astype(np.float64)
         return taken
 
     def variables(self) -> list[Any]:
         """Everything that a step changes or starts from: of the network and of the optimizer."""
         return [variable.value for variable in (*self.network.variables, *self.optimizer.variables)]
 
-    def _candidates(self, rng: np.random.Generator) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Items that the affinity is summed over, each weighted by how many it stands for."""
+    def candidates(self, epoch: int, number: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Items that step `number` sums the affinity over, each weighted by how many it stands for."""
+        rng = np.random.default_rng([self.seed, epoch, NEGATIVES, number])
         chosen = rng.choice(self.items, self.negatives, replace=False) if self.negatives < self.items else None
         items = np.arange(self.items) if chosen is None else np.sort(chosen)
         return items.astype(np.int32), np.full(len(items), self.items / len(items), dtype=np.float32)
