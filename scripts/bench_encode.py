@@ -86,7 +86,7 @@ def _save_model(folder: Path, length: int, rng: np.random.Generator) -> None:
         horizon_days=defaults.horizon_days,
         sequence_length=length,
         vector_size=defaults.vector_size,
-        lstm_units=defaults.lstm_units,
+        encoder_units=defaults.encoder_units,
         jump_units=defaults.jump_units,
         item_traits=defaults.item_traits,
         encoder=defaults.encoder,

@@ -115,7 +115,7 @@ def architecture_of(items: int, vector_size: int) -> Architecture:
         horizon_days=7.0,
         sequence_length=50,
         vector_size=vector_size,
-        lstm_units=(64, 32),
+        encoder_units=(64, 32),
         jump_units=32,
         item_traits=8,
     )

@@ -88,7 +88,7 @@ class States:
                 horizon_days=7.0,
                 sequence_length=50,
                 vector_size=SIZE,
-                lstm_units=(64, 32),
+                encoder_units=(64, 32),
                 jump_units=32,
                 item_traits=4,
             )

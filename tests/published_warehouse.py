@@ -33,7 +33,7 @@ ARCHITECTURE = Architecture(
     horizon_days=7.0,
     sequence_length=8,
     vector_size=4,
-    lstm_units=(6, 5),
+    encoder_units=(6, 5),
     jump_units=7,
     item_traits=3,
 )
