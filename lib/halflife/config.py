@@ -453,6 +453,9 @@ class ScoreConfig(Section):
     faded_below: PositiveFloat = Field(
         default=0.001, description="expected strength over the horizon below which a memory has faded"
     )
+    interested_above: Share = Field(
+        default=0.5, description="score in a category from which on `category_trend` counts a user"
+    )
     revival_retained_share: Share = 0.25
     revival_silence_days: PositiveFloat = 30.0
 

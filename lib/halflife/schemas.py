@@ -208,6 +208,29 @@ RECOMMENDATIONS: Final = _schema(
     ("reason", T.StringType()),
 )
 
+# One row is one (user, item category) tonight: the expected strength summed over the items of the category, and
+# score = 1 - exp(-strength), the probability that the user engages with any of them within the horizon.
+INTEREST_BY_CATEGORY: Final = _schema(
+    ("user_id", T.StringType()),
+    ("category", T.StringType()),
+    ("strength", T.FloatType()),
+    ("score", T.FloatType()),
+)
+
+# One row is one item category tonight: its expected strength summed over all users, how many users have a score of at
+# least score.interested_above in it, its change (.1 is a tenth more) against the night before and 30 nights ago (null
+# where that night is not known), and whether it is rising, fading, steady or revived (scoring.rollups says when).
+# `strengths` are those of this night and the 30 before it, the newest first.
+CATEGORY_TREND: Final = _schema(
+    ("category", T.StringType()),
+    ("strength", T.DoubleType()),
+    ("users", T.LongType()),
+    ("change_1_night", T.DoubleType(), True),
+    ("change_30_nights", T.DoubleType(), True),
+    ("status", T.StringType(), True),
+    ("strengths", T.ArrayType(T.DoubleType(), True)),
+)
+
 # One row is one (night, model, baseline, segment, metric): the value over `users` users; where a baseline is named, the
 # model's value minus the baseline's over the same users. Standard error and 95 % interval (low, high) stand where the
 # value is a mean of one value a user. Segment `all` holds every user with a history; `tuning` is the validation before

@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # answers are read from here without Spark
 TABLES: Mapping[str, tuple[str, ...]] = {
     "sessionize": ("events", "quarantine", "intake", "sessions", "users", "items", "sequences"),
     "train": ("models",),
-    "score": ("memory", "user_states", "scores", "recommendations"),
+    "score": ("memory", "user_states", "scores", "recommendations", "interest_by_category", "category_trend"),
     "evaluate": ("metrics", "evaluation"),
 }
 # Tables of which each night holds that night's rows alone; of every other table a night holds the whole.
@@ -226,6 +226,14 @@ class Warehouse:
             nights = [night for night in self.nights(JOB_OF[table]) if night <= as_of] or nights
         paths = [str(self.path(table, night)) for night in nights]
         return spark.read.schema(schema_of(table)).parquet(*paths)
+
+    def rows(self, table: str, as_of: date) -> list[dict[str, Any]]:
+        """All rows of a small table of a night; none where the night was published before there was such a table."""
+        manifest = self.manifest(JOB_OF[table], as_of)
+        if manifest is not None and table not in manifest["tables"]:
+            return []
+        rows: list[dict[str, Any]] = pq.read_table(self.path(table, as_of)).to_pylist()
+        return rows
 
     def read_files(self, spark: SparkSession, table: str, files: Sequence[Stored]) -> DataFrame:
         """The rows of some files of a table; an empty frame where there are none."""

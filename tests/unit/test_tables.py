@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from halflife.config import ScoreConfig
 from halflife.model.artifact import ItemSide
 from halflife.scoring import precision, tables
 from halflife.scoring import remembered as packing
+from halflife.scoring.rollups import Categories
 
 USERS = pa.array(["a", "b"])
 ITEMS = pa.array(["x", "y", "z"])
@@ -26,7 +28,7 @@ def night(bias: list[float]) -> tables.Night:
         horizon_days=7.0,
         event_types=("view", "purchase"),
         ids=ITEMS,
-        category=np.array([0, 0, 1], dtype=np.int32),
+        categories=Categories(["low", "high"], np.array([0, 0, 1], dtype=np.int32)),
         position=np.array([2, 1, 0], dtype=np.int32),  # z has index 0
         side=ItemSide(np.array(bias, dtype=np.float32), np.zeros((3, 1), dtype=np.float32)),
     )
@@ -75,7 +77,7 @@ def written(
     **options: object,
 ) -> tuple[dict[str, pa.Table], list[dict[str, object]]]:
     """The tables of one block, and what is said of them."""
-    folders = {table: folder / table for table in ("scores", "recommendations")}
+    folders = {table: folder / table for table in tables.DICTIONARY}
     for place in folders.values():
         place.mkdir(parents=True)
     config = ScoreConfig(**{"top_n": 2, **options})  # type: ignore[arg-type]
@@ -159,7 +161,7 @@ def test_what_is_below_the_floor_is_left_out_and_counted(tmp_path: Path) -> None
 def test_a_block_of_which_nothing_is_written_is_an_empty_table(tmp_path: Path) -> None:
     found, said = written(tmp_path, [-9.0] * 3, pairs=[[], []], output="observed")
     assert found["scores"].num_rows == 0
-    assert {row["table"]: row["rows"] for row in said} == {"scores": 0, "recommendations": 4}
+    assert {row["table"]: row["rows"] for row in said} == {"scores": 0, "recommendations": 4, "interest_by_category": 4}
 
 
 def test_arrays_hold_each_score_at_its_items_index(tmp_path: Path) -> None:
@@ -186,6 +188,17 @@ def test_eight_bits_are_read_back_by_the_formula_in_the_file(tmp_path: Path, lay
 def test_seen_items_can_be_left_out_of_the_recommendations(tmp_path: Path) -> None:
     found, _ = written(tmp_path, [-3.0, -3.0, -4.0], exclude_seen=True)
     assert pairs_of(found["recommendations"]) == [("a", "x"), ("a", "z"), ("b", "x"), ("b", "y")]
+
+
+def test_interest_by_category_is_the_sum_of_the_strengths_behind_the_scores(tmp_path: Path) -> None:
+    found, _ = written(tmp_path, [-3.0, -3.0, -4.0], encoding="float32")
+    scores, interest = (found[table].to_pylist() for table in ("scores", "interest_by_category"))
+    assert [(row["user_id"], row["category"]) for row in interest] == list(product("ab", ["low", "high"]))
+    for row in interest:
+        items = "xy" if row["category"] == "low" else "z"
+        own = [score for score in scores if score["user_id"] == row["user_id"] and score["item_id"] in items]
+        strength = sum(max(score["affinity"] + score["memory"], 0) for score in own)
+        np.testing.assert_allclose([row["strength"], row["score"]], [strength, -np.expm1(-strength)], rtol=1e-5)
 
 
 def test_a_category_has_at_most_so_many_recommendations(tmp_path: Path) -> None:

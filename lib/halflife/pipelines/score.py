@@ -19,7 +19,7 @@ from halflife.model import artifact
 from halflife.model.artifact import Model
 from halflife.model.manifest import catalogue_digest
 from halflife.nights import instant
-from halflife.scoring import encode, tables
+from halflife.scoring import encode, rollups, tables
 from halflife.transformations import memory
 from halflife.warehouse import Run, digests
 
@@ -72,6 +72,7 @@ def _stage(job: Job, night: Run, trained: date | None, before: date | None) -> d
         _stage_memory(job, night, kept, changes, model, directory)
     with job.stage("score"):
         pairs, left_out = stage_scores(job, night, model)
+        _stage_trend(job, night, before)
         job.progress.say(f"{pairs:,} pairs")
     return {
         "model": model.version,
@@ -202,16 +203,16 @@ def stage_scores(job: Job, night: Run, model: Model) -> tuple[int, int]:
     store, spark, config = job.warehouse, job.spark, job.config.score
     users = store.read(spark, "users", job.as_of).where(F.col("user_id").isNotNull())
     catalogue = store.read(spark, "items", job.as_of)
-    items = catalogue.select("item_index", "item_id", "category_index").toPandas()
+    items = catalogue.select("item_index", "item_id", "category", "category_index").toPandas()
     new = catalogue.where(F.col("item_index") >= model.items).toPandas()
-    ids, category, position, side = tables.in_item_order(items, model.item_side(len(items), new))
+    ids, categories, position, side = tables.in_item_order(items, model.item_side(len(items), new))
     context = tables.Night(
         at_seconds=instant(job.as_of).timestamp(),
         half_lives_days=model.half_lives_days,
         horizon_days=model.horizon_days,
         event_types=tuple(job.config.event_types),
         ids=ids,
-        category=category,
+        categories=categories,
         position=position,
         side=side,
     )
@@ -219,7 +220,7 @@ def stage_scores(job: Job, night: Run, model: Model) -> tuple[int, int]:
     known = users.count()
     pairs = known * len(items)
     rounds = max(1, math.ceil(pairs / config.rows_per_file / job.cores))  # of as many tasks as there are cores
-    folders: dict[str, Path] = {table: night.path(table) for table in ("scores", "recommendations")}
+    folders: dict[str, Path] = {table: night.path(table) for table in tables.DICTIONARY}
     written = tables.write(stated, context, folders, config, rounds * job.cores)
     if config.layout == "arrays":
         return pairs, audit.scores(written, known)
@@ -230,3 +231,17 @@ def stage_scores(job: Job, night: Run, model: Model) -> tuple[int, int]:
     else:
         rows = pairs
     return pairs, audit.scores(written, rows)
+
+
+def _stage_trend(job: Job, night: Run, before: date | None) -> None:
+    """Write how each category goes: tonight's totals beside the strengths that the night before published."""
+    interest = night.read(job.spark, "interest_by_category")
+    # Decimals: a sum of floats would depend on the order of its terms.
+    totals = interest.groupBy("category").agg(
+        F.sum(F.col("strength").cast("decimal(38,18)")).cast("double").alias("strength"),
+        F.count_if(F.col("score") >= job.config.score.interested_above).alias("users"),
+    )
+    tonight = {row["category"]: (row["strength"], row["users"]) for row in totals.collect()}
+    rows = [] if before is None else job.warehouse.rows("category_trend", before)
+    known = {row["category"]: row["strengths"] for row in rows}
+    night.write_rows("category_trend", rollups.trend(job.as_of, tonight, known, before))

@@ -25,19 +25,28 @@ from halflife.scoring.files import WRITTEN, TaskFiles
 from halflife.scoring.pairs import Indexes, Matrix, Users
 from halflife.scoring.recommend import Best, best_items, reasons
 from halflife.scoring.remembered import Pairs
+from halflife.scoring.rollups import Categories
 
 # Columns of few values, and those by which a reader finds rows. Each row group has all items: the least and the
 # greatest of their ids are of no use to anyone, and looking for them takes pyarrow longer than writing the scores.
-DICTIONARY = {"scores": ["user_id", "item_id"], "recommendations": ["user_id", "item_id", "reason"]}
-STATISTICS = {"scores": ["user_id", "score"], "recommendations": ["user_id", "rank", "score"]}
+DICTIONARY = {
+    "scores": ["user_id", "item_id"],
+    "recommendations": ["user_id", "item_id", "reason"],
+    "interest_by_category": ["user_id", "category"],
+}
+STATISTICS = {
+    "scores": ["user_id", "score"],
+    "recommendations": ["user_id", "rank", "score"],
+    "interest_by_category": ["user_id", "score"],
+}
 
 
 @dataclass(frozen=True)
 class Night:
     """What every block of users needs to know of the night: small enough to travel with the tasks.
 
-    The items stand in the order in which a user's rows are written: `ids` (I,), their `category` (I,), -1 without one,
-    and their side of the model.
+    The items stand in the order in which a user's rows are written: `ids` (I,), their `categories`, and their side of
+    the model.
     """
 
     at_seconds: float
@@ -45,23 +54,25 @@ class Night:
     horizon_days: float
     event_types: tuple[str, ...]
     ids: pa.Array
-    category: Indexes
+    categories: Categories
     position: Indexes  # row of an item index in that order
     side: ItemSide
 
 
-def in_item_order(items: pd.DataFrame, side: ItemSide) -> tuple[pa.Array, Indexes, Indexes, ItemSide]:
+def in_item_order(items: pd.DataFrame, side: ItemSide) -> tuple[pa.Array, Categories, Indexes, ItemSide]:
     """Ids in their order with their categories, the place of each item index among them, and the model's side.
 
-    `items` has the columns item_index, item_id and category_index.
+    `items` has the columns item_index, item_id, category and category_index.
     """
     ordered = items.sort_values("item_id", kind="stable")
     index = ordered["item_index"].to_numpy()
     position = np.empty(len(index), dtype=np.int32)
     position[index] = np.arange(len(index), dtype=np.int32)
     category = ordered["category_index"].fillna(-1).to_numpy(dtype=np.int32)
+    names = dict(zip(category.tolist(), ordered["category"], strict=True))
+    categories = Categories([names.get(place, "") for place in range(max(names, default=-1) + 1)], category)
     sides = ItemSide(side.bias[index], side.vectors[index])
-    return pa.array(ordered["item_id"], pa.string()), category, position, sides
+    return pa.array(ordered["item_id"], pa.string()), categories, position, sides
 
 
 def with_states(users: DataFrame, user_states: DataFrame, memory: Path, night: Night) -> DataFrame:
@@ -144,7 +155,7 @@ class Block:
         expected = pairs.add_memory(affinity.copy(), states, found["strength"])
         score = probability(expected)
         seen = states if options.exclude_seen else None
-        best = best_items(expected, options.top_n, night.category, options.max_per_category, seen)
+        best = best_items(expected, options.top_n, night.categories.category, options.max_per_category, seen)
         ids = users.column("user_id")
         if options.layout == "arrays":
             files.write("scores", self._arrays(ids, expected, score), score)
@@ -155,6 +166,8 @@ class Block:
             picked = [values if places is None else values[places] for values in (expected, score, affinity, memory)]
             files.write("scores", self._rows(ids, places, *picked), picked[1], left_out)
         why = reasons(best, states, found, expected, night.event_types)
+        by_category = night.categories.interest(ids, expected)
+        files.write("interest_by_category", by_category, by_category["score"].to_numpy())
         files.write("recommendations", _best_rows(ids, night.ids, best, score, why), score[best.user, best.item])
 
     def _places(self, score: Matrix, states: Users, best: Best) -> tuple[tuple[Indexes, Indexes] | None, int]:

@@ -1,0 +1,108 @@
+"""Sums of the scores that people read: each user's interest by item category, and how each category goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from halflife.decay import probability
+from halflife.scoring.pairs import Indexes, Matrix
+
+# The trend of a category looks so many nights back.
+NIGHTS: Final = 30
+# A category rises or fades where it is a tenth above or below what it was then; it is revived where it fell by a
+# quarter in between and is back to nine tenths.
+RISING, FADING = 1.1, 0.9
+FALLEN, BACK = 0.75, 0.9
+
+
+@dataclass(frozen=True)
+class Categories:
+    """Which items (I,) are of which category: `category` counts `names`, -1 is an item without one."""
+
+    names: Sequence[str]
+    category: Indexes
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.intp], NDArray[np.intp], Indexes]:
+        """The items of all categories one after the other, where each begins, and which it is."""
+        order = np.argsort(self.category, kind="stable")
+        order = order[np.searchsorted(self.category[order], 0) :]
+        present, starts = np.unique(self.category[order], return_index=True)
+        return order, starts, present
+
+    def interest(self, users: pa.Array, expected: Matrix) -> pa.Table:
+        """A block's rows of `schemas.INTEREST_BY_CATEGORY`, from its expected strengths (B, I)."""
+        strength = self.strength(expected)
+        count, width = strength.shape
+        user = np.repeat(np.arange(count, dtype=np.int32), width)
+        names = pa.array([self.names[place] for place in self._sorted[2].tolist()], pa.string())
+        category = np.tile(np.arange(width, dtype=np.int32), count)
+        columns = {
+            "user_id": pa.DictionaryArray.from_arrays(user, users),
+            "category": pa.DictionaryArray.from_arrays(category, names),
+            "strength": pa.array(strength.ravel()),
+            "score": pa.array(probability(strength).ravel()),
+        }
+        return pa.Table.from_arrays(
+            [*columns.values()],
+            schema=pa.schema([pa.field(name, column.type, nullable=False) for name, column in columns.items()]),
+        )
+
+    def strength(self, expected: Matrix) -> Matrix:
+        """Expected strength of each user for each category that has items: sums of the items', (B, I) to (B, C)."""
+        order, starts, _ = self._sorted
+        if not len(order):
+            return np.zeros((len(expected), 0), dtype=np.float32)
+        summed = np.add.reduceat(expected[:, order], starts, axis=1, dtype=np.float64)
+        return summed.astype(np.float32)
+
+
+def trend(
+    as_of: date,
+    totals: Mapping[str, tuple[float, int]],
+    before: Mapping[str, Sequence[float | None]],
+    before_night: date | None,
+) -> list[tuple[Any, ...]]:
+    """Rows of `schemas.CATEGORY_TREND`: of each category, tonight's (strength, users) and its strengths on the nights
+    before, as the night `before_night` published them.
+    """
+    gap = 0 if before_night is None else (as_of - before_night).days
+    rows = []
+    for category, (strength, users) in sorted(totals.items()):
+        # Nights that were not scored are unknown.
+        earlier = [None] * max(0, gap - 1) + list(before.get(category, []))
+        strengths = [strength, *earlier][: NIGHTS + 1]
+        strengths += [None] * (NIGHTS + 1 - len(strengths))
+        changes = (change(strengths, 1), change(strengths, NIGHTS))
+        rows.append((category, strength, users, *changes, status(strengths), strengths))
+    return rows
+
+
+def change(strengths: Sequence[float | None], nights: int) -> float | None:
+    """How much the first of `strengths`, one a night, lies above that of some `nights` before: .1 is a tenth."""
+    now, then = strengths[0], strengths[nights]
+    return None if now is None or not then else now / then - 1
+
+
+def status(strengths: Sequence[float | None]) -> str | None:
+    """rising, fading, steady or revived, from strengths of one a night, tonight's first: see the constants above.
+
+    Compared with the oldest night that is known; None where that is tonight.
+    """
+    known = np.array([strength for strength in strengths if strength is not None])
+    if len(known) < 2:
+        return None
+    now, then = known[0], known[-1]
+    if known[1:].min() <= FALLEN * then and now >= BACK * then:
+        return "revived"
+    if now >= RISING * then:
+        return "rising"
+    return "fading" if now <= FADING * then else "steady"
