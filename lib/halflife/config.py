@@ -482,7 +482,7 @@ class AlsConfig(Section):
     rank: PositiveInt = 32
     regularisation: PositiveFloat = 0.1
     confidence: PositiveFloat = Field(default=1.0, description="what a session adds to the weight of a pair: alpha")
-    iterations: PositiveInt = 8
+    iterations: PositiveInt = 6
 
 
 class SarConfig(Section):

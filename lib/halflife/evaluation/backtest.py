@@ -265,6 +265,8 @@ def probability_metrics(
         bins |= {name: of_rates[of_rates["model"] == name] for name in names}
         if HALF_LIFE in names:
             strengths[HALF_LIFE] = rates.strengths(earlier, now, published.universe)
+        for each in (earlier, now):
+            each.pairs.unpersist()
     users = published.universe.users
     rows = [
         MetricRow(night.as_of, model, segment, metric, value, users)

@@ -7,6 +7,7 @@ where each has a bucket of its own, and those of one over random groups of users
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -39,11 +40,17 @@ def means(sums: Floats, users: Floats, replicates: int) -> Means:
     Each bucket counts Poisson(1) times in a replicate (Chamandy et al., 2012), the same in every call with as many
     buckets, so that two means over the same users are paired.
     """
-    drawn = np.random.default_rng(SEED).poisson(1.0, (replicates, users.size))
+    drawn = _drawn(replicates, users.size)
     drawn_users = (drawn @ users)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         found = np.where(drawn_users > 0, drawn @ sums / drawn_users, np.nan)
     return _means(sums.sum(axis=0) / users.sum(), standard_error(sums, users), found)
+
+
+@cache
+def _drawn(replicates: int, buckets: int) -> Floats:
+    """How often each bucket counts in each replicate."""
+    return np.random.default_rng(SEED).poisson(1.0, (replicates, buckets)).astype(np.float64)
 
 
 def standard_error(sums: Floats, users: Floats) -> Floats:

@@ -67,7 +67,7 @@ class Outcome:
 
 
 def outcome(events: DataFrame, cut: datetime, horizon_days: float, half_life_days: float, within: Universe) -> Outcome:
-    """Collect, for all pairs of the universe, what `events` say of a cut."""
+    """Collect, for all pairs of the universe, what `events` say of a cut; `pairs` is persisted for all who ask."""
     until = cut + timedelta(days=horizon_days)
     before = F.col("event_time") < F.lit(cut)
     age_days = (F.lit(cut.timestamp()) - F.unix_micros("event_time") / F.lit(1e6)) / SECONDS_PER_DAY
@@ -77,10 +77,14 @@ def outcome(events: DataFrame, cut: datetime, horizon_days: float, half_life_day
         & (F.col("user_index") < within.user_indices)
         & (F.col("item_index") < within.item_indices)
     )
-    pairs = inside.groupBy("user_index", "item_index").agg(
-        F.greatest(F.sum(F.when(before, decayed).otherwise(0.0)), F.lit(0.0)).alias("x"),
-        F.sum(F.when(before, 0.0).otherwise(F.greatest("strength", F.lit(0.0)))).alias("strength"),
-        F.max(before).alias("known"),
+    pairs = (
+        inside.groupBy("user_index", "item_index")
+        .agg(
+            F.greatest(F.sum(F.when(before, decayed).otherwise(0.0)), F.lit(0.0)).alias("x"),
+            F.sum(F.when(before, 0.0).otherwise(F.greatest("strength", F.lit(0.0)))).alias("strength"),
+            F.max(before).alias("known"),
+        )
+        .persist()
     )
     totals = pairs.groupBy("item_index").agg(F.sum("x").alias("total"))
     every = events.sparkSession.range(within.item_indices).select(F.col("id").cast("int").alias("item_index"))

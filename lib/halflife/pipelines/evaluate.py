@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -133,9 +133,15 @@ def _night(job: Job, night: date) -> Night:
         horizon_days=_figures(job, night)["horizon_days"],
         model=ModelInputs(NAME, _scorer(job, night, items), store.read(spark, "user_states", night), memory),
         lists=PublishedLists(f"{NAME}_list", lists.select("user_index", "rank", "item_index")),
-        scores=PublishedScores(NAME, store.read(spark, "scores", night), universe),
+        scores=PublishedScores(NAME, store.read(spark, "scores", night), universe) if _whole(made_with) else None,
         revivals=Revivals(memory, made_with["revival_silence_days"]),
     )
+
+
+def _whole(made_with: Mapping[str, Any]) -> bool:
+    """Whether a night's score table has every pair and each of its numbers: else there are no sums over all pairs."""
+    parts = (("output", "all"), ("floor", 0.0), ("layout", "rows"))
+    return all(made_with.get(key, whole) == whole for key, whole in parts) and made_with.get("encoding") != "uint8"
 
 
 def _scorer(job: Job, night: date, items: DataFrame) -> ModelScorer:
