@@ -102,5 +102,13 @@ items: {{path: "{raw}/items.parquet", id: sku, title: name}}
 sessionize: {{sequence_length: 20}}
 model: {{half_lives_days: [1, 4, 30]}}
 train: {{epochs: 2, history_length: 64, validation_days: 7, gate: warn}}
-evaluate: {{half_lives_days: [1, 4, 16, 64], reported_half_lives_days: [], min_users_per_item: 2, validation_days: 14}}
+evaluate:
+  half_lives_days: [1, 4, 16, 64]
+  reported_half_lives_days: []
+  min_users_per_item: 2
+  validation_days: 14
+  tifu_knn: [{{group_size: 3, neighbours: 10}}]
+  als: [{{rank: 4, iterations: 2}}]
+  sar: [{{half_life_days: 4}}]
+  bootstrap_replicates: 100
 """

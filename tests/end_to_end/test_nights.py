@@ -209,7 +209,8 @@ def test_the_model_beats_popularity_and_is_calibrated(demo: Demo) -> None:
     values = {
         (model, metric): value
         for model, metric, value in demo.rows(
-            f"SELECT model, metric, value FROM {{metrics/as_of={LAST}}} WHERE night = '{NIGHTS[0]}' AND segment = 'all'"
+            f"SELECT model, metric, value FROM {{metrics/as_of={LAST}}} "
+            f"WHERE night = '{NIGHTS[0]}' AND segment = 'all' AND baseline IS NULL"
         )
     }
     assert values["halflife", "ndcg@10"] > 1.5 * values["popularity", "ndcg@10"]  # type: ignore[operator]
