@@ -62,6 +62,15 @@ class Event(NamedTuple):
 EVENT_COLUMNS = ("user_index", "user_id", "session_id", "item_index", "item_id", "event_type", "event_time", "strength")
 
 
+# What the evaluation reads of MEMORY.
+MEMORY = T.StructType(
+    [
+        schemas.MEMORY[name]
+        for name in ("user_index", "item_index", "anchor_time", "positive", "negative", "event_count", "revived")
+    ]
+)
+
+
 def log(spark: SparkSession, events: Sequence[Event]) -> DataFrame:
     rows = [
         (e.user, f"u{e.user}", e.session, e.item, f"i{e.item}", e.kind, e.time, e.strength)
@@ -229,7 +238,7 @@ def exponential_tables(spark: SparkSession, events: Sequence[Event], half_life_d
     states = [(user, CUT, [0.0]) for user in {e.user for e in events} if user % 3]
     return {
         "states": spark.createDataFrame(states, schemas.USER_STATES),
-        "memory": spark.createDataFrame(memory, schemas.MEMORY),
+        "memory": spark.createDataFrame(memory, MEMORY),
     }
 
 
@@ -396,7 +405,7 @@ def test_revivals_are_judged_by_what_follows(spark: SparkSession) -> None:
     before = Window.partitionBy("user_index", "item_index").orderBy("event_time")
     seconds = F.unix_micros("event_time") / F.lit(1e6)
     frame = frame.withColumn("revisit_gap_seconds", seconds - F.lag(seconds).over(before))
-    revivals = Revivals(spark.createDataFrame(memory, schemas.MEMORY), silence_days=30.0)
+    revivals = Revivals(spark.createDataFrame(memory, MEMORY), silence_days=30.0)
     found = values_of(backtest.revival_metrics(frame, Night(CUT.date(), 7.0), revivals), "memory")
     assert found == pytest.approx(
         {
