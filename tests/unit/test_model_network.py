@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from halflife.config import LossName
 from halflife.decay import decay_integral
 from halflife.model import artifact, forward, losses
-from halflife.model.architecture import PACE_FEATURES, Architecture
+from halflife.model.architecture import Architecture
 from halflife.model.artifact import Model
 from halflife.model.batch import Batch
 from halflife.model.content import ItemContent
 from halflife.model.features import encoder_input
 from halflife.model.network import Network, Stretch
 from halflife.scoring import pairs
-from halflife.training.examples import COLUMNS, History, batch_of, history_of
-from halflife.training.initial import law_log_rates, user_stretches
+from halflife.training.examples import COLUMNS, History, batch_of, history_of, pace
+from halflife.training.initial import law_log_rates
 from training_log import AS_OF, BEGIN, DAY, ITEMS, row_of, user_events
 
 LENGTH = 16
@@ -77,7 +77,7 @@ def network(request: pytest.FixtureRequest) -> Network:
 def model(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Model:
     """The network as published at AT, to which the stretches of the first users belong."""
     directory = tmp_path_factory.mktemp("models") / "model"
-    _, stretch = user_stretches(network, [history(user, AT) for user in range(4)])
+    stretch = stretches_of(network, [history(user, AT) for user in range(4)])
     artifact.save(
         directory,
         architecture=network.architecture,
@@ -87,9 +87,17 @@ def model(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Model:
         as_of_seconds=AS_OF,
         metrics={},
         config={},
-        stretch=stretch if network.architecture.stretch else None,
+        stretch=stretch,
     )
     return artifact.load(directory)
+
+
+def stretches_of(network: Network, histories: list[History]) -> Any:
+    """Stretches of users as training takes them, from their pace; None where the network has none."""
+    if network.stretch is None:
+        return None
+    paces = np.concatenate([pace(history, np.array([len(history)])) for history in histories])
+    return network.stretch(paces, np.array([len(history) for history in histories], dtype=np.float32)).numpy()
 
 
 def history(user: int, before: float = AS_OF) -> History:
@@ -125,7 +133,7 @@ def test_jumps_of_numpy_and_tensorflow_agree(network: Network, model: Model) -> 
     found = model.jumps(event_columns(1))
     expected = network.jumps(*_jump_inputs(events)).numpy()
     if network.stretch is not None:
-        _, rho = user_stretches(network, [history(1, AT)])
+        rho = stretches_of(network, [history(1, AT)])
         assert abs(rho[0]) > 0.01
         expected *= network.stretch.factors(rho).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4)
@@ -135,17 +143,6 @@ def test_jumps_of_numpy_and_tensorflow_agree(network: Network, model: Model) -> 
 def test_users_who_came_after_training_have_no_stretch(network: Network, model: Model) -> None:
     found = model.jumps({**event_columns(1), "user_index": np.full(len(history(1)), 7)})
     np.testing.assert_allclose(found, network.jumps(*_jump_inputs(history(1))), rtol=1e-4)
-
-
-def test_a_stretch_stays_within_one_and_is_small_where_little_is_known() -> None:
-    network = network_of(VARIANTS["stretch"])
-    network.stretch.pace_weights.assign(np.full(PACE_FEATURES, 100.0))
-    users = [history(user) for user in range(3)]
-    few = [History({name: column[:2] for name, column in user.columns.items()}) for user in users]
-    rho, of_few = user_stretches(network, users)[1], user_stretches(network, few)[1]
-    assert (np.abs(rho) <= 1).all()
-    assert (rho > 0.5).all()
-    assert (np.abs(of_few) < 0.1).all()
 
 
 def test_a_slower_user_keeps_more_for_long() -> None:

@@ -15,6 +15,10 @@ ITEM_FEATURES: Final = 4
 # Of a user in the stretch: see training.examples.pace.
 PACE_FEATURES: Final = 4
 
+# Bounds of every half-life that is learned.
+SHORTEST_DAYS: Final = 15 / 1_440
+LONGEST_DAYS: Final = 730.0
+
 # Gates of a recurrent cell: what a unit's weights are repeated for.
 GATES: Final = {"lstm": 4, "gru": 3}
 HEADS: Final = 2

@@ -111,15 +111,36 @@ def _vectors_at(network: Network, readouts: Tensor, days_since_last: Tensor) -> 
 
 def pair_channels(network: Network, batch: Batch) -> Tensor:
     """Expected strength from memory of each (cut, item) pair over the horizon, negative events subtracted: (P, K)."""
+    channels = _unstretched(network, batch)
+    if network.stretch is None:
+        return channels
+    factors = network.stretch.factors(network.stretch(batch.users.pace, batch.users.events))
+    return channels * tf.gather(factors, batch.pairs.cut)
+
+
+def _unstretched(network: Network, batch: Batch) -> Tensor:
     history = batch.history
     jumps = network.jumps(history.features, history.item, history.type, history.strength)
     signed = tf.sign(history.strength)[:, None] * jumps
     weights = decay_integral(history.term_age_days, network.half_lives.days(), network.architecture.horizon_days)
-    if network.stretch is not None:
-        factors = network.stretch.factors(network.stretch(batch.users.pace, batch.users.events))
-        weights *= tf.gather(factors, tf.gather(batch.pairs.cut, history.term_pair))
     terms = tf.gather(signed, history.term_event) * weights
     return tf.math.unsorted_segment_sum(terms, history.term_pair, tf.shape(batch.pairs.cut)[0])
+
+
+def stretched_likelihoods(network: Network, batch: Batch, stretches: Tensor) -> Tensor:
+    """Log-likelihood of what follows each cut, had its user each of the `stretches` (G,): (C, G).
+
+    Up to what is the same for all stretches: what affinity adds to all items.
+    """
+    assert network.stretch is not None
+    factors = network.stretch.factors(stretches)
+    memory = tf.matmul(_unstretched(network, batch), factors, transpose_b=True)
+    vectors, targets, pairs = user_vectors(network, batch.cuts), batch.targets, batch.pairs
+    affinity = _affinity(network, vectors, targets.cut, targets.item)
+    remembered = tf.gather(tf.pad(memory, [[0, 1], [0, 0]]), targets.pair)
+    logs = tf.math.log(tf.maximum(affinity[:, None] + remembered, LEAST_STRENGTH))
+    observed = tf.math.unsorted_segment_sum(targets.strength[:, None] * logs, targets.cut, tf.shape(vectors)[0])
+    return observed - _memory_of_cuts(network, pairs, vectors, memory)
 
 
 def expected_over_horizon(
@@ -323,13 +344,13 @@ def _faded(network: Network, ages_days: Tensor) -> Tensor:
 
 
 def _memory_of_cuts(network: Network, pairs: Pairs, vectors: Tensor, memory: Tensor) -> Tensor:
-    """What memory adds to the expected strength of each cut, (C,): never more than affinity is taken away.
+    """What memory (P, ...) adds to the expected strength of each cut, (C, ...): never more than affinity is taken away.
 
     Only pairs with negative events can go below zero; the affinity of the others is not needed.
     """
-    chosen = pairs.with_negative
+    chosen, cuts = pairs.with_negative, tf.shape(vectors)[0]
+    affinity = _affinity(network, vectors, tf.gather(pairs.cut, chosen), tf.gather(pairs.item, chosen))
     strength = tf.gather(memory, chosen)
-    strength += _affinity(network, vectors, tf.gather(pairs.cut, chosen), tf.gather(pairs.item, chosen))
-    cuts = tf.shape(vectors)[0]
+    strength += tf.reshape(affinity, tf.concat([[-1], tf.ones_like(tf.shape(memory)[1:])], axis=0))
     clipped = tf.math.unsorted_segment_sum(tf.nn.relu(-strength), tf.gather(pairs.cut, chosen), cuts)
     return tf.math.unsorted_segment_sum(memory, pairs.cut, cuts) + clipped

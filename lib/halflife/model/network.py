@@ -12,12 +12,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from halflife.model.architecture import ITEM_FEATURES, PACE_FEATURES, Architecture
+from halflife.model.architecture import ITEM_FEATURES, LONGEST_DAYS, PACE_FEATURES, SHORTEST_DAYS, Architecture
 from halflife.model.content import ItemContent
 from halflife.model.encoder import Encoder, Tensor, Weights, encoder_weights
 
-SHORTEST_DAYS: Final = 15 / 1_440
-LONGEST_DAYS: Final = 730.0
 STRETCH_PRIOR_EVENTS: Final = 20.0
 
 
@@ -169,7 +167,8 @@ class Stretch(keras.layers.Layer):  # type: ignore[misc]
 
     It multiplies the jumps of channel k by exp(rho tilt_k): more of a slow user's strength goes to long half-lives.
     Half-lives stay those of all users, so memory is added up and read as without it (DESIGN properties 1 to 5). A
-    model keeps each user's rho as of its training, 0 for users who came later. One channel leaves nothing to tilt.
+    model keeps each user's rho as of its training (training.stretch: there the whole history has its say), 0 for users
+    who came later. One channel leaves nothing to tilt.
     """
 
     def __init__(self, half_lives_days: tuple[float, ...], name: str = "stretch") -> None:

@@ -43,6 +43,11 @@ class History:
     def __len__(self) -> int:
         return len(self.seconds)
 
+    def before(self, seconds: float) -> History:
+        """The events before an instant."""
+        known = int(np.searchsorted(self.seconds, seconds, side="left"))
+        return self if known == len(self) else History({n: c[:known] for n, c in self.columns.items()}, self.user)
+
     @property
     def seconds(self) -> Times:
         """Epoch seconds, ascending."""

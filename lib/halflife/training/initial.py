@@ -14,7 +14,7 @@ from halflife.decay import LN2, SECONDS_PER_DAY
 from halflife.model.architecture import Architecture
 from halflife.model.content import category_names, content_of, feature_names, vector_sizes
 from halflife.model.network import Network
-from halflife.training.examples import History, log_days, pace, session_log_sizes
+from halflife.training.examples import History, log_days, session_log_sizes
 
 Counts = NDArray[np.float64]
 
@@ -94,7 +94,8 @@ def count_items(histories: Iterable[History], items: int, before_seconds: float)
     sums = np.zeros((ITEM_SUMS, rows))
     days = 0.0
     for history in histories:
-        chosen = (history.strength > 0) & (history.seconds < before_seconds)
+        history = history.before(before_seconds)  # a session that goes on after it counts as far as it is known
+        chosen = history.strength > 0
         if not chosen.any():
             continue
         item, first = history.item[chosen], history.first_visit[chosen]
@@ -144,16 +145,6 @@ def follow_counts(network: Network, before: ItemCounts, after: ItemCounts) -> No
     network.items.bias.assign(network.items.bias.numpy() + after.log_rates - before.log_rates)
     network.items.features.assign(after.features)
     network.items.log_propensity.assign(after.log_propensity)
-
-
-def user_stretches(network: Network, histories: Iterable[History]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Index and stretch of users as of the end of their histories; of those without events there is none."""
-    found = [(h.user, pace(h, np.array([len(h)]))[0], len(h)) for h in histories if len(h)]
-    if network.stretch is None or not found:
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-    users, paces, events = zip(*found, strict=True)
-    stretch = network.stretch(np.stack(paces), np.asarray(events, dtype=np.float32)).numpy()
-    return np.asarray(users, dtype=np.int64), stretch
 
 
 def law_log_rates(half_lives_days: tuple[float, ...], law_days: float, repeats: float) -> NDArray[np.float32]:

@@ -40,9 +40,9 @@ from halflife.training.initial import (
     follow_counts,
     new_network,
     start_network,
-    user_stretches,
 )
 from halflife.training.step import Step
+from halflife.training.stretch import Stretches
 from halflife.training.task import ProgressFile, RankResult, TrainingTask
 from halflife.training.tracking import Tracker
 from halflife.training.validation import ValidationUsers, Validator, figures
@@ -160,11 +160,10 @@ class Trainer:
         """The stretch of all users, by their index, where the network has one; of users without events it is 0."""
         if self.network.stretch is None:
             return None
-        parts = [np.empty((0, 2))]
+        parts, stretches, before = [np.empty((0, 2))], Stretches(self.network), self.task.as_of_seconds
         for shard in self._own_shards():
-            users = self._histories(shard, COUNT_SEED, self.task.as_of_seconds)
-            while chunk := list(islice(users, USERS_PER_COUNT)):
-                parts.append(np.stack(user_stretches(self.network, chunk), axis=1))
+            users = self._histories(shard, COUNT_SEED, before)
+            parts.append(np.stack(stretches.of(users, before), axis=1))
         # A float64 holds an index exactly.
         found = hvd.allgather(tf.constant(np.concatenate(parts), dtype=tf.float64)).numpy()
         stretch = np.zeros(int(found[:, 0].max(initial=-1)) + 1, dtype=np.float32)
