@@ -281,6 +281,7 @@ class StrengthConfig(Section):
 class ModelConfig(Section):
     kind: Literal["neural", "exponential"] = "neural"
     half_life_days: PositiveFloat = Field(default=90.0, description="of the exponential law")
+    fit_half_life: bool = Field(default=False, description="exponential: whether training fits it to the log instead")
     half_lives_days: tuple[PositiveFloat, ...] = Field(
         default=(1 / 24, 1.0, 7.0, 30.0, 180.0),
         min_length=1,

@@ -87,8 +87,9 @@ def _stage(job: Job, night: Run, trained: date | None, before: date | None) -> d
 
 
 def _model(job: Job, night: Run, trained: date | None) -> tuple[Model, Path]:
-    """The last model trained by the night; the exponential law where there is none, or where the config says so."""
-    if trained is not None and job.config.model.kind != "exponential":
+    """The last model trained by the night; the exponential law where there is none, or where the config gives it."""
+    given = job.config.model.kind == "exponential" and not job.config.model.fit_half_life
+    if trained is not None and not given:
         directory = job.warehouse.path("models", trained)
         return artifact.load(directory), directory
     job.progress.say("no trained model: scoring by the exponential law")

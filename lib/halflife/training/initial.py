@@ -123,7 +123,7 @@ def new_network(config: ModelConfig, items: pd.DataFrame, event_types: int, sequ
         sequence_length=sequence_length,
         features=feature_names(items),
         vectors=vector_sizes(items),
-        **config.model_dump(exclude={"kind", "half_life_days", "dropout"}),
+        **config.model_dump(exclude={"kind", "half_life_days", "fit_half_life", "dropout"}),
     )
     content = content_of(
         items, categories, architecture.features, architecture.feature_buckets, architecture.vectors

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,7 @@ from halflife.config import Config, TrainConfig
 from halflife.errors import ConfigError, HalflifeError, InputMissingError
 from halflife.model import artifact
 from halflife.training import checkpoint, feed, lifeline
+from halflife.training.fit import fitted_half_life
 from halflife.training.leftovers import Keep
 from halflife.training.task import RankResult, Report, Rival, TrainingTask
 
@@ -70,7 +72,7 @@ def train_model(
     work_dir.mkdir(parents=True, exist_ok=True)
     directory, keep = work_dir / "model", keep or Keep(work_dir / "checkpoints")
     if config.model.kind == "exponential":
-        law_days = config.model.half_life_days
+        law_days = _law_days(training_rows_path, len(items), as_of_seconds, config)
         return TrainedModel(exponential(directory, law_days, items, event_types, as_of_seconds, config), directory)
     _check(config)
     feed.check_folder(training_rows_path)
@@ -96,6 +98,19 @@ def train_model(
         results = run_ranks(spark, task)
     artifact.load(directory)
     return TrainedModel(results[0].metrics, directory)
+
+
+def _law_days(rows: Path, items: int, as_of_seconds: float, config: Config) -> float:
+    """The half-life of the exponential law: as the config gives it, or fitted to as many users as validation takes."""
+    given = config.model.half_life_days
+    if not config.model.fit_half_life:
+        return given
+    feed.check_folder(rows)
+    train = config.train
+    users = feed.histories(
+        rows, before_seconds=as_of_seconds, shard=0, shards=1, seed=train.seed, shuffle_rows=train.shuffle_rows
+    )
+    return fitted_half_life(islice(users, train.validation_users), items, as_of_seconds, given)
 
 
 def exponential(
