@@ -52,6 +52,7 @@ class Measured:
     peak_bytes: int  # of the process and its children, shared pages counted once
     stages: Mapping[str, float] = field(default_factory=dict)  # seconds, as far as the step tells them
     later: Sequence[float] = ()  # seconds of the same again in the same process
+    found: Mapping[str, float] = field(default_factory=dict)  # what the step was run to find out
 
 
 def python(script: str, *arguments: object) -> Measured:
@@ -122,8 +123,8 @@ def _measured(script: str, command: list[str], arguments: tuple[object, ...]) ->
     if step.returncode:
         sys.exit(f"{script} {' '.join(map(str, arguments))}: exit code {step.returncode}, log: {log}")
     told = json.loads(printed[-1])
-    stages, later = told.get("stages", {}), told.get("later", ())
-    return Measured(told["seconds"], process_seconds, _cpu_seconds() - cpu, peak_bytes, stages, later)
+    stages, later, found = told.get("stages", {}), told.get("later", ()), told.get("found", {})
+    return Measured(told["seconds"], process_seconds, _cpu_seconds() - cpu, peak_bytes, stages, later, found)
 
 
 def _watch(step: subprocess.Popen[str]) -> int:

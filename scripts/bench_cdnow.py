@@ -1,0 +1,150 @@
+"""Who buys again, and how often: the jobs on CDNOW beside simple scores; run by scripts/bench.
+
+Calibrated to 1997-09-30, held out to 1998-06-30 (Fader, Hardie and Lee, "Counting Your Customers" the Easy Way, 2005).
+The log is CDNOW_master.txt, of Bruce Hardie's site and in the wheel of lifetimes 0.11.3 (lifetimes/datasets).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import yaml
+from bench_processes import BENCH, HOME, fresh_folder, spark_submit, verdict
+from bench_training import write_json
+from rich.console import Console
+from rich.table import Table
+from scipy.optimize import minimize
+from scipy.special import gammaln, hyp2f1
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+from halflife.decay import decay
+
+Floats = npt.NDArray[np.float64]
+
+NIGHT: Final = date(1997, 10, 1)
+HELD_OUT_DAYS: Final = 273
+HALF_LIVES_DAYS: Final = (30.0, 60.0, 90.0)
+TO_BEAT: Final = {"auc": 0.7688, "spearman": 0.4852}
+# One item, few events a user: little to encode, and no order of items to learn.
+SECTIONS: Final[dict[str, Any]] = {
+    "sessionize": {"sequence_length": 10},
+    "model": {"half_lives_days": [7.0, 30.0, 120.0], "half_life_days": 60.0, "horizon_days": 28.0}
+    | {"vector_size": 8, "lstm_units": [16, 8], "jump_units": 16},
+    "train": {
+        "validation_days": 28,
+        "users_per_batch": 256,
+        "ranking_weight": 0.0,
+        "gate": "warn",
+        "tensorboard": None,
+    },
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bench cdnow", description=__doc__)
+    given = os.environ.get("HALFLIFE_CDNOW")
+    parser.add_argument("--log", type=Path, default=given, required=given is None, help="CDNOW_master.txt")
+    parser.add_argument("--json", type=Path, help="file for one object a score")
+    parser.add_argument("--check", action="store_true", help="exit code 1 where a target is missed")
+    options = parser.parse_args()
+    purchases = _purchases(options.log)
+    known, later = (rows for _, rows in purchases.groupby(purchases["day"] >= 0))
+    later = later[later["day"] < HELD_OUT_DAYS]
+    customers = np.sort(known["customer"].unique())
+    bought = later.groupby("customer").size().reindex(customers, fill_value=0).to_numpy()
+    scores = {"halflife": _scores(options.log).reindex(customers).to_numpy(), **_simple(known, customers)}
+    found = {
+        name: {"auc": float(roc_auc_score(bought > 0, score)), "spearman": float(spearmanr(score, bought).statistic)}
+        for name, score in scores.items()
+    }
+    _show(found)
+    write_json(options.json, [{"bench": "cdnow", "score": name, **figures} for name, figures in found.items()])
+    lines = [verdict(name, found["halflife"][name], least, at_least=True) for name, least in TO_BEAT.items()]
+    print(*(line for line, _ in lines), sep="\n")
+    if options.check and not all(reached for _, reached in lines):
+        sys.exit(1)
+
+
+def _purchases(path: Path) -> pd.DataFrame:
+    """One row is a purchase: customer, and day counted from the night on."""
+    rows = pd.read_csv(
+        path, sep=r"\s+", skiprows=1, header=None, names=["customer", "date", "cds", "dollars"], dtype=str
+    )
+    days = (pd.to_datetime(rows["date"]) - pd.Timestamp(NIGHT)).dt.days
+    return pd.DataFrame({"customer": rows["customer"], "day": days})
+
+
+def _scores(log: Path) -> pd.Series:
+    """The nightly score of each customer, by id, from the three jobs."""
+    folder = fresh_folder(BENCH / "cdnow")
+    tree = yaml.safe_load((HOME / "conf/cdnow.yaml").read_text(encoding="utf-8"))
+    tree["sources"]["purchases"]["path"] = str(log.resolve())
+    config = folder / "config.yaml"
+    over = {"extends": str(HOME / "conf/base.yaml"), "warehouse": str(folder / "warehouse")}
+    config.write_text(yaml.safe_dump({**tree, **SECTIONS, **over}), encoding="utf-8")
+    for job in ("sessionize", "train", "score"):
+        print(job, file=sys.stderr)
+        spark_submit("bench_job.py", config, NIGHT, "--job", job, events=1)
+    table = pd.read_parquet(folder / "warehouse" / "scores" / f"as_of={NIGHT}", columns=["user_id", "score"])
+    return table.set_index("user_id")["score"]
+
+
+def _simple(known: pd.DataFrame, customers: npt.NDArray[np.object_]) -> dict[str, Floats]:
+    """Scores that need no training, and BG/NBD."""
+    of = known.groupby("customer")["day"]
+    frequency, first, last = (
+        column.reindex(customers).to_numpy(dtype=float) for column in (of.size(), of.min(), of.max())
+    )
+    decayed = {
+        f"half-life of {days:g} days": known.assign(left=decay(-known["day"], [days])[:, 0])
+        .groupby("customer")["left"]
+        .sum()
+        .reindex(customers)
+        .to_numpy()
+        for days in HALF_LIVES_DAYS
+    }
+    repeats = of.nunique().reindex(customers).to_numpy() - 1.0
+    nbd = _bg_nbd(repeats, (last - first) / 7, -first / 7)
+    return {"frequency": frequency, "recency": last, **decayed, "BG/NBD": nbd}
+
+
+def _bg_nbd(repeats: Floats, recency: Floats, age: Floats) -> Floats:
+    """Purchases expected in the held-out days, in weeks, by the formulas (6) and (10) of the paper above."""
+
+    def loss(logs: Floats) -> float:
+        r, alpha, a, b = np.exp(logs)
+        common = gammaln(r + repeats) - gammaln(r) + r * np.log(alpha)
+        common += gammaln(a + b) + gammaln(b + repeats) - gammaln(b) - gammaln(a + b + repeats)
+        alive = -(r + repeats) * np.log(alpha + age)
+        gone = np.log(a / (b + np.maximum(repeats, 1) - 1)) - (r + repeats) * np.log(alpha + recency)
+        return -float((common + np.where(repeats > 0, np.logaddexp(alive, gone), alive)).mean())
+
+    r, alpha, a, b = np.exp(minimize(loss, np.zeros(4), method="Nelder-Mead", options={"maxiter": 4_000}).x)
+    weeks = HELD_OUT_DAYS / 7
+    z = hyp2f1(r + repeats, b + repeats, a + b + repeats - 1, weeks / (alpha + age + weeks))
+    until = 1 - ((alpha + age) / (alpha + age + weeks)) ** (r + repeats) * z
+    odds = a / (b + np.maximum(repeats, 1) - 1) * ((alpha + age) / (alpha + recency)) ** (r + repeats)
+    expected: Floats = (a + b + repeats - 1) / (a - 1) * until / (1 + np.where(repeats > 0, odds, 0.0))
+    return expected
+
+
+def _show(found: dict[str, dict[str, float]]) -> None:
+    table = Table(title="held out 1997-10-01 to 1998-06-30", title_justify="left")
+    for column in ("score", "AUC, buys again", "Spearman, purchases"):
+        table.add_column(column)
+    for name, figures in found.items():
+        table.add_row(name, f"{figures['auc']:.4f}", f"{figures['spearman']:.4f}")
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()

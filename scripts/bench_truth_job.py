@@ -1,0 +1,126 @@
+"""What a published model says of a synthetic log, beside what is true of it; run by spark-submit, see bench_truth.py.
+
+The last line is an object with rank correlations of half-lives, and how well revivals are flagged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pyspark.sql import functions as F
+from scipy.stats import spearmanr
+
+from halflife import config as configuration
+from halflife.command import Job
+from halflife.memory import Pace
+from halflife.model import artifact
+from halflife.model.artifact import Model
+from halflife.scoring import encode
+from halflife.transformations import memory
+
+Floats = npt.NDArray[np.float64]
+
+HALVINGS = 50  # of the interval in which a half-life is looked for
+LONGEST_DAYS = 2_000.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("as_of", type=date.fromisoformat)
+    parser.add_argument("model", type=Path)
+    options = parser.parse_args()
+    begin = time.perf_counter()
+    job = Job("truth", options.as_of, configuration.load(options.config), sys.stderr, until=options.as_of)
+    truth = {
+        name: pd.read_parquet(options.config.parent / f"{name}.parquet")
+        for name in ("users", "event_types", "revivals")
+    }
+    found = {
+        **half_lives(job, artifact.load(options.model), truth["users"], truth["event_types"]),
+        **revivals(job, options.model, truth["revivals"]),
+    }
+    print(json.dumps({"seconds": time.perf_counter() - begin, "found": found}))
+
+
+def half_lives(job: Job, model: Model, users: pd.DataFrame, types: pd.DataFrame) -> dict[str, float]:
+    """Rank correlations over users, and over users and event types: the mean half-life of their events' memory."""
+    events = job.warehouse.read(job.spark, "events", job.as_of).where(F.col("strength") > 0)
+    rows = events.select("user_id", "user_index", *encode.EVENT_COLUMNS).toPandas()
+    jumps = model.jumps({name: rows[name].to_numpy() for name in ("user_index", *encode.EVENT_COLUMNS)})
+    rows["days"] = np.log2(halving_days(jumps, model.half_lives_days))
+    rows["stretch"] = np.log2(users.set_index("user_id")["stretch"])[rows["user_id"]].to_numpy()
+    rows["true"] = rows["stretch"] + np.log2(types["half_life_days"].to_numpy())[rows["type_index"]]
+    of_pair = rows.groupby(["user_id", "type_index"])[["days", "true"]].mean()
+    # A user's mean over types, whatever the mix of the user's events is: that mix is no half-life.
+    centred = rows["days"] - rows.groupby("type_index")["days"].transform("mean")
+    of_user = rows.assign(centred=centred).groupby("user_id")[["centred", "stretch"]].mean()
+    of_type = rows.groupby("type_index")["days"].mean()
+    names = list(job.config.event_types)
+    return {
+        "events": float(len(rows)),
+        "users_and_types": float(spearmanr(of_pair["days"], of_pair["true"]).statistic),
+        "users": float(spearmanr(of_user["centred"], of_user["stretch"]).statistic),
+        **{f"days_{names[int(kind)]}": float(2**days) for kind, days in of_type.items()},
+    }
+
+
+def halving_days(jumps: Floats, half_lives_days: Floats) -> Floats:
+    """The time until a memory of jumps (n, K) has halved, (n,), by bisection."""
+    low, high = np.zeros(len(jumps)), np.full(len(jumps), LONGEST_DAYS)
+    half = jumps.sum(axis=1) / 2
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        more = (jumps * np.exp2(-middle[:, None] / half_lives_days)).sum(axis=1) > half
+        low, high = np.where(more, middle, low), np.where(more, high, middle)
+    return (low + high) / 2
+
+
+def revivals(job: Job, model: Path, truth: pd.DataFrame) -> dict[str, float]:
+    """Precision of the flag against all true revivals, and its recall of the planted ones.
+
+    Memory flags a pair by its newest event, so each event after a silence is looked at before its pair's next one:
+    memory is merged of the events up to it, as a night between the two would. Events after a silence shorter than half
+    the least are left out, which no rule could flag.
+    """
+    score = job.config.score
+    events = job.warehouse.read(job.spark, "events", job.as_of)
+    jumps = encode.jumps(events, model)
+    least = score.revival_silence_days / 2 * 86_400
+    ids, names = ("user_id", "item_id", "event_time"), {"user_index": "user", "item_index": "item"}
+    ended = events.where(F.col("revisit_gap_seconds") >= least).select(*ids, *names).withColumnsRenamed(names)
+    newest = ended.toPandas().assign(number=lambda rows: np.arange(len(rows), dtype=np.int32))
+    looked_at = job.spark.createDataFrame(newest[["user", "item", "event_time", "number"]])
+    known = (jumps["user_index"] == looked_at["user"]) & (jumps["item_index"] == looked_at["item"])
+    known &= jumps["anchor_time"] <= looked_at["event_time"]
+    # A pair of its own for each look.
+    states = jumps.join(looked_at, known).withColumn("user_index", F.col("number"))
+    loaded = artifact.load(model)
+    pace = Pace(loaded.half_lives_days, loaded.horizon_days, score.revival_retained_share, score.revival_silence_days)
+    merged = memory.merge(states.select(*jumps.columns), pace, score.faded_below)
+    flagged = newest[newest["number"].isin(merged.where("revived").select("user_index").toPandas()["user_index"])]
+    key = ["user_id", "item_id", "event_time"]
+    found, true = (
+        set(map(tuple, rows.assign(event_time=pd.to_datetime(rows["event_time"], utc=True))[key].to_numpy()))
+        for rows in (flagged, truth)
+    )
+    planted = set(map(tuple, truth[truth["planted"]][key].to_numpy()))
+    return {
+        "flagged": float(len(found)),
+        "planted": float(len(planted)),
+        "precision": len(found & true) / max(len(found), 1),
+        "recall_planted": len(found & planted) / max(len(planted), 1),
+        "recall_all": len(found & true) / max(len(true), 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
