@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
 
+from halflife.config import Config
+from halflife.model import artifact
 from halflife.synthetic import EXPONENTIAL, SyntheticLog, generate
+from halflife.training import launch
 from halflife.training.examples import History
 from halflife.training.fit import Returns, fitted_half_life
 from synthetic_histories import end_of, histories_of
-from training_log import AS_OF, BEGIN, DAY, columns_of
+from training_log import AS_OF, BEGIN, DAY, columns_of, row_of, write_rows
 
 USERS, ITEMS, DAYS = 200, 60, 150
 
@@ -52,3 +59,25 @@ def test_memory_before_each_event_is_the_decayed_sum_of_the_pairs_earlier_ones()
 def test_a_log_without_a_return_leaves_the_half_life_that_was_given() -> None:
     once = History(columns_of(BEGIN + np.arange(3) * DAY, np.arange(3), np.ones(3)))
     assert fitted_half_life([once], 3, AS_OF, 42.0) == 42.0
+
+
+def test_the_train_function_publishes_the_fitted_half_life_where_the_config_asks_for_it(
+    log: SyntheticLog, histories: list[History], tmp_path: Path
+) -> None:
+    longest = max(len(history) for history in histories)
+    write_rows(tmp_path / "rows", [row_of(dict(history.columns), longest) for history in histories], [120, 80])
+    items = pd.DataFrame({"item_index": range(ITEMS), "item_id": log.items["item_id"], "category": None})
+    tree = {
+        "warehouse": "unused",
+        "sources": {"log": {"path": "unused", "event_type": "buy", "columns": {"user": "u", "item": "i", "time": "t"}}},
+        "event_types": {"buy": {"weight": 1.0}},
+    }
+    for fit, expected in ((False, 30.0), (True, pytest.approx(EXPONENTIAL.half_life_days, rel=0.05))):
+        model = {"kind": "exponential", "half_life_days": 30.0, "fit_half_life": fit}
+        config, work = Config.model_validate({**tree, "model": model}), tmp_path / str(fit)
+        # No rank is launched, so no Spark is needed.
+        spark: Any = None
+        trained = launch.train_model(
+            spark, tmp_path / "rows", items, ["buy"], end_of(log), config, work, lambda *_: None
+        )
+        assert artifact.load(trained.directory).half_lives_days == expected
