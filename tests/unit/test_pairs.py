@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from halflife.decay import decay, decay_integral
 from halflife.scoring import pairs
@@ -63,3 +64,37 @@ def test_each_user_has_its_own_instant(states: pairs.States) -> None:
     same = pairs.memory(states, np.full(3, AT), HALF_LIVES, HORIZON)
     np.testing.assert_array_equal(later[:2], same[:2])
     assert abs(later[2]) < abs(same[2])
+
+
+@pytest.mark.parametrize("rows", [1, 7, 32, 70])
+def test_a_score_does_not_depend_on_who_else_is_in_the_block(rows: int) -> None:
+    """To the last bit: every matrix product has the same shape."""
+    random = np.random.default_rng(9)
+    whole = many_users(random, 70)
+    vectors, bias = random.normal(0, 0.3, (501, 24)).astype(np.float32), random.normal(-3, 1, 501).astype(np.float32)
+    together = pairs.affinity(whole, np.full(70, AT), HALF_LIVES, HORIZON, vectors, bias)
+    for begin in range(0, 70, rows):
+        part = pairs.Users(whole.readouts[begin : begin + rows], whole.anchor_seconds[begin : begin + rows], *NO_PAIRS)
+        at = np.full(len(part.anchor_seconds), AT)
+        alone = pairs.affinity(part, at, HALF_LIVES, HORIZON, vectors, bias)
+        np.testing.assert_array_equal(alone, together[begin : begin + rows])
+
+
+def test_a_score_does_not_depend_on_the_number_of_cores() -> None:
+    """To a millionth: with several threads BLAS cuts the items into parts, and rounds the last of a part otherwise."""
+    random = np.random.default_rng(10)
+    users = many_users(random, 40)
+    vectors, bias = random.normal(0, 0.3, (5_003, 24)).astype(np.float32), np.full(5_003, -3, dtype=np.float32)
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            found.append(pairs.affinity(users, np.full(40, AT), HALF_LIVES, HORIZON, vectors, bias))
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+NO_PAIRS = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int32)
+
+
+def many_users(random: np.random.Generator, count: int) -> pairs.Users:
+    readouts = random.normal(0, 0.3, (count, 3, 24)).astype(np.float32)
+    return pairs.Users(readouts, AT - random.exponential(30 * DAY, count), *NO_PAIRS)

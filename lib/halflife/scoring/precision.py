@@ -22,7 +22,7 @@ STEP_OF_SCORES: Final = 2.0**-20
 _MANTISSA_BITS: Final = 23
 _EXPONENT: Final = np.int32(0x7F80_0000)
 
-# Eight bits: 0 is nothing, code c a strength of 2^((c - 213) / 10), from 4.1e-7 to 18.4.
+# Eight bits: 0 is nothing, code c a strength of 2^(c / 10 - 21.3), from 4.1e-7 to 18.4.
 STEPS_PER_OCTAVE: Final = 10
 CODE_OF_ONE: Final = 213
 
@@ -91,7 +91,7 @@ ENCODINGS: Final[Mapping[str, Encoding]] = {
         few=True,
         score=lambda expected, _: codes(expected),
         affinity=codes,
-        formula="score and affinity are codes c of a strength s: 0 where c = 0, else s = 2^((c - 213) / 10), "
+        formula="score and affinity are codes c of a strength s: 0 where c = 0, else s = 2^(c / 10 - 21.3), "
         "within 3.6 % from 5e-7 to 18; affinity = s, score = 1 - exp(-s)",
     ),
 }
