@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,7 @@ def publish_night(
     events: Sequence[Event] = EVENTS,
     law_days: float = 0.0,
     score_error: float = 0.0,
+    interest: Sequence[tuple[Any, ...]] = (),
 ) -> None:
     """Publish a night's tables of sessionize and of score: by the last model, or by the law with a half-life."""
     rows = events_table(event for event in events if _time(event) < instant(as_of))
@@ -98,11 +100,19 @@ def publish_night(
     assert run is not None
     memory, states = _memory(model, rows), _user_states(model, rows)
     scores = _scores(model, memory, states, instant(as_of).timestamp(), score_error)
-    staged = {"memory": memory, "user_states": states, "scores": scores}
+    staged = {"memory": memory, "user_states": states, "scores": scores, "interest_by_category": interest}
     for table in TABLES["score"]:
         run.write_rows(table, staged.get(table, []))
     figures = {"half_lives_days": model.half_lives_days.tolist(), "horizon_days": model.horizon_days}
     store.publish(run, {}, {"model": model.version, "model_kind": model.kind, **figures})
+
+
+def config(root: Path) -> Path:
+    """A config of the warehouse, in a file beside its tables."""
+    path = root / "config.yaml"
+    text = "sources: {log: {path: 'x-{date}', event_type: purchase, columns: {user: u, item: i, time: t}}}\n"
+    path.write_text(f"warehouse: {root}\n{text}event_types: {{purchase: {{weight: 1}}}}\n")
+    return path
 
 
 def model_of(store: Warehouse, as_of: date, law_days: float = 0.0) -> artifact.Model:

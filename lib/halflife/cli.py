@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     doctor = commands.add_parser("doctor", help="check each part of the installation by using it, one line each")
     doctor.set_defaults(run=_doctor)
-    for add in (_add_forget, _add_explain, _add_top):
+    for add in (_add_forget, _add_explain, _add_top, _add_diff, _add_audience):
         add(commands)
     options = parser.parse_args(arguments)
     try:
@@ -80,6 +80,27 @@ def _add_top(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     _add_night_and_json(top)
     top.set_defaults(run=_top)
+
+
+def _add_diff(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    diff = _command(commands, "diff", "what moved between two nights, and why: decay, new events, new model")
+    diff.add_argument("early", type=date.fromisoformat, metavar="D1")
+    diff.add_argument("late", type=date.fromisoformat, metavar="D2")
+    diff.add_argument("--user", help="the items of one user that moved most; default: the sums over all users")
+    diff.add_argument("-n", type=int, default=20, help="how many items (default: %(default)s)")
+    diff.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
+    diff.set_defaults(run=_diff)
+
+
+def _add_audience(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    audience = _command(commands, "audience", "the users whose score for a category or an item is above a threshold")
+    what = audience.add_mutually_exclusive_group(required=True)
+    what.add_argument("--category")
+    what.add_argument("--item")
+    audience.add_argument("--above", type=float, required=True, metavar="X", help="a score, from 0 to 1")
+    audience.add_argument("--out", type=Path, metavar="FILE", help=".csv or .parquet; default: CSV to standard output")
+    audience.add_argument("--as-of", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the night; default: the last")
+    audience.set_defaults(run=_audience)
 
 
 def _add_night_and_json(command: argparse.ArgumentParser) -> None:
@@ -149,6 +170,41 @@ def _top(options: argparse.Namespace) -> int:
     else:
         when = options.at or f"the night of {scorer.as_of}"
         _print(show.frame(best, f"best items of user {options.user}, {when}"))
+    return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from halflife.answers import diff, show
+    from halflife.answers.night import PublishedNight
+
+    store = _warehouse(options)
+    early, late = PublishedNight(store, options.early), PublishedNight(store, options.late)
+    if options.user is None:
+        moved, title = diff.totals(early, late), "expected engagements of all users"
+    else:
+        moved = diff.of_user(early, late, options.user)
+        moved = moved.loc[(moved["after"] - moved["before"]).abs().nlargest(options.n).index]
+        title = f"user {options.user}: the items that moved most"
+    if options.json:
+        print(show.as_json(show.records(moved)))
+    else:
+        _print(show.frame(moved, f"{title}, {early.as_of} to {late.as_of}"))
+    return 0
+
+
+def _audience(options: argparse.Namespace) -> int:
+    from halflife.answers import audience
+
+    night = _night(options)
+    if options.category is not None:
+        users = audience.of_category(night, options.category, options.above)
+    else:
+        users = audience.of_item(night, options.item, options.above)
+    if options.out:
+        audience.write(users, options.out)
+        print(f"{len(users):,} users written to {options.out}")
+    else:
+        users.to_csv(sys.stdout, index=False)
     return 0
 
 

@@ -86,17 +86,10 @@ def test_events_that_were_published_again_since_are_not_taken_for_those_of_the_s
         explain.explain(night, "ann", "tea")
 
 
-def config_of(night: PublishedNight, folder: Path) -> list[str]:
-    path = folder / "config.yaml"
-    text = "sources: {log: {path: 'x-{date}', event_type: purchase, columns: {user: u, item: i, time: t}}}\n"
-    path.write_text(f"warehouse: {night.store.root}\n{text}event_types: {{purchase: {{weight: 1}}}}\n")
-    return ["--config", str(path)]
-
-
 def test_the_command_shows_the_sum_and_draws_it(
     night: PublishedNight, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["ann", "tea", *config_of(night, tmp_path), "--as-of", str(NIGHT)]
+    asked = ["ann", "tea", "--config", str(published.config(night.store.root)), "--as-of", str(NIGHT)]
     picture = tmp_path / "tea.svg"
     assert cli.main(["explain", *asked, "--plot", str(picture)]) == 0
     shown = capsys.readouterr().out
@@ -125,25 +118,40 @@ def test_names_are_text_in_the_picture_whatever_they_hold(night: PublishedNight)
 def test_random_pairs_are_checked_and_a_sum_that_differs_is_an_exit_code(
     night: PublishedNight, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["explain", "--check", "40", *config_of(night, tmp_path)]) == 0
+    assert cli.main(["explain", "--check", "40", "--config", str(published.config(night.store.root))]) == 0
     assert "40 random pairs" in capsys.readouterr().out
     store = Warehouse(tmp_path / "wrong")
     published.publish_model(store)
     published.publish_night(store, NIGHT, score_error=0.01)
-    assert cli.main(["explain", "--check", "40", *config_of(PublishedNight(store), tmp_path)]) == 4
+    assert cli.main(["explain", "--check", "40", "--config", str(published.config(store.root))]) == 4
 
 
 def test_an_unknown_user_is_bad_usage(
     night: PublishedNight, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["explain", "dora", "tea", *config_of(night, tmp_path)]) == 2
-    assert cli.main(["top", "dora", *config_of(night, tmp_path)]) == 2
+    assert cli.main(["explain", "dora", "tea", "--config", str(published.config(night.store.root))]) == 2
+    assert cli.main(["top", "dora", "--config", str(published.config(night.store.root))]) == 2
     assert "check the id" in capsys.readouterr().err
 
 
 def test_top_shows_the_best_items_at_any_time(
     night: PublishedNight, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["top", "ann", "-n", "2", "--at", "2026-03-08T12:00", "--json", *config_of(night, tmp_path)]) == 0
+    assert (
+        cli.main(
+            [
+                "top",
+                "ann",
+                "-n",
+                "2",
+                "--at",
+                "2026-03-08T12:00",
+                "--json",
+                "--config",
+                str(published.config(night.store.root)),
+            ]
+        )
+        == 0
+    )
     assert [row["rank"] for row in json.loads(capsys.readouterr().out)] == [1, 2]
-    assert cli.main(["top", "ann", "--at", "2026-02-08", *config_of(night, tmp_path)]) == 2
+    assert cli.main(["top", "ann", "--at", "2026-02-08", "--config", str(published.config(night.store.root))]) == 2

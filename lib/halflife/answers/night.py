@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -111,6 +111,13 @@ class PublishedNight:
                 f"the user is none of the {len(ids):,} users of {self.as_of}; check the id, or whether it was forgotten"
             )
         return int(indexes[place])
+
+    def users_in_blocks(self, size: int) -> Iterator[tuple[pd.Series[str], int]]:
+        """All users in blocks of indexes: their ids, null for those who were forgotten, and the first index."""
+        ids, indexes = self._users
+        everyone = pd.Series(ids, index=indexes).reindex(range(int(indexes.max(initial=-1)) + 1))
+        for first in range(0, len(everyone), size):
+            yield everyone.iloc[first : first + size], first
 
     def states(self, first: int, last: int) -> States:
         """The states of the users from index `first` to `last`: a block of users, items by their place."""
