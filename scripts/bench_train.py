@@ -80,16 +80,18 @@ def record(costs: dict[str, Measured]) -> dict[str, Any]:
         "rss_mb": round(ours.peak_bytes / 2**20),
         "peers_s": {name: round(costs[name].seconds, 2) for name in PEERS if name in costs},
         "peers_rss_mb": {name: round(costs[name].peak_bytes / 2**20) for name in PEERS if name in costs},
+        "cpu_s": {name: round(cost.stages["cpu_seconds"], 2) for name, cost in costs.items()},
     }
 
 
 def table(costs: dict[str, Measured]) -> Table:
     shown = Table(title="one epoch of training", title_justify="left")
-    for column in ("", "seconds", "sequences/s", "seconds / ours", "GiB"):
+    for column in ("", "seconds", "sequences/s", "seconds / ours", "CPU seconds", "GiB"):
         shown.add_column(column, justify="right")
     for name, cost in costs.items():
         speed, share = cost.stages["sequences"] / cost.seconds, cost.seconds / costs["ours"].seconds
-        shown.add_row(name, f"{cost.seconds:.1f}", f"{speed:,.0f}", f"{share:.2f}", f"{cost.peak_bytes / 2**30:.2f}")
+        cpu, memory = f"{cost.stages['cpu_seconds']:.1f}", f"{cost.peak_bytes / 2**30:.2f}"
+        shown.add_row(name, f"{cost.seconds:.1f}", f"{speed:,.0f}", f"{share:.2f}", cpu, memory)
     return shown
 
 
