@@ -28,7 +28,8 @@ class Stretches:
 
     A stretch is the mean of its posterior: a normal prior around what the pace says, times the likelihood of the
     user's own windows of one horizon, one after the other, each given what came before it. On a generated shop log
-    (500 users, 1,000 items, a year) the pace alone correlates in rank with the true half-lives at .62, this at .88.
+    (500 users, 1,000 items, a year) the pace alone ranks users like their true half-lives with .62, this with .84 to
+    .88.
     """
 
     def __init__(self, network: Network) -> None:
