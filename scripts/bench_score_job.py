@@ -48,6 +48,7 @@ def main() -> None:
             for file in folder.iterdir():
                 os.link(file, run.path(table) / file.name)
         score.stage_scores(job, run, artifact.load(store.path("models", AS_OF)))
+        score.stage_trend(job, run, None)
         scored = time.perf_counter()
         manifest = store.publish(run, {}, {})
     end = time.perf_counter()

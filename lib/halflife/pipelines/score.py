@@ -72,7 +72,7 @@ def _stage(job: Job, night: Run, trained: date | None, before: date | None) -> d
         _stage_memory(job, night, kept, changes, model, directory)
     with job.stage("score"):
         pairs, left_out = stage_scores(job, night, model)
-        _stage_trend(job, night, before)
+        stage_trend(job, night, before)
         job.progress.say(f"{pairs:,} pairs")
     return {
         "model": model.version,
@@ -234,7 +234,7 @@ def stage_scores(job: Job, night: Run, model: Model) -> tuple[int, int]:
     return pairs, audit.scores(written, rows)
 
 
-def _stage_trend(job: Job, night: Run, before: date | None) -> None:
+def stage_trend(job: Job, night: Run, before: date | None) -> None:
     """Write how each category goes: tonight's totals beside the strengths that the night before published."""
     interest = night.read(job.spark, "interest_by_category")
     # Decimals: a sum of floats would depend on the order of its terms.
