@@ -28,6 +28,9 @@ PAIR = ["user_index", "item_index"]
 # What a jump is made of: an event that differs in one of these is another one.
 COMPARED = ("user_index", "event_time", "event_id", *encode.EVENT_COLUMNS)
 
+# Of which a category's strength is added up: enough of them for 100 million users with a strength of 80 each.
+STRENGTH_PARTS = 2.0**30
+
 # What of the config is in the state of a pair.
 IN_STATES = ("revival_retained_share", "revival_silence_days", "faded_below")
 
@@ -237,9 +240,11 @@ def stage_scores(job: Job, night: Run, model: Model) -> tuple[int, int]:
 def stage_trend(job: Job, night: Run, before: date | None) -> None:
     """Write how each category goes: tonight's totals beside the strengths that the night before published."""
     interest = night.read(job.spark, "interest_by_category")
-    # Decimals: a sum of floats would depend on the order of its terms.
+    # Whole numbers, of 1e-9 each: a sum of floats would depend on the order of its terms, and one of decimals takes
+    # ten times as long.
+    parts = F.sum((F.col("strength").cast("double") * STRENGTH_PARTS).cast("long"))
     totals = interest.groupBy("category").agg(
-        F.sum(F.col("strength").cast("decimal(38,18)")).cast("double").alias("strength"),
+        (parts / STRENGTH_PARTS).alias("strength"),
         F.count_if(F.col("score") >= job.config.score.interested_above).alias("users"),
     )
     tonight = {row["category"]: (row["strength"], row["users"]) for row in totals.collect()}
