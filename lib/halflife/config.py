@@ -504,6 +504,8 @@ class EvaluateConfig(Section):
     event_types: tuple[str, ...] = Field(
         default=("purchase",), min_length=1, max_length=31, description="what a basket holds"
     )
+    first_night: date | None = Field(default=None, description="to judge; null: the first that was scored")
+    last_night: date | None = Field(default=None, description="to judge; null: the last whose horizon has passed")
     min_users_per_item: PositiveInt = 5
     baselines: tuple[Baseline, ...] = Field(
         default=get_args(Baseline), description="what the model is compared with; fewer take less time"

@@ -34,7 +34,7 @@ def run(job: Job) -> None:
     """Judge every scored night whose horizon lies before `job.as_of`, and publish the metrics."""
     store = job.warehouse
     store.path("events", job.as_of)  # what happened until then must have been sessionized
-    nights = _matured(job)
+    nights = matured(job)
     inputs = {
         "config": job.config.model_dump(mode="json", include={"evaluate"}),
         "sessionize": digests(store.manifest("sessionize", job.as_of)),
@@ -43,15 +43,18 @@ def run(job: Job) -> None:
     job.publish(inputs, lambda run: _stage(job, run, nights))
 
 
-def _matured(job: Job) -> list[date]:
-    """The scored nights of which all that they foretold has happened by now."""
+def matured(job: Job) -> list[date]:
+    """The scored nights that are asked for, of which all that they foretold has happened by now."""
+    first, last = job.config.evaluate.first_night or date.min, job.config.evaluate.last_night or date.max
     nights = []
     for night in job.warehouse.nights("score"):
-        if instant(night) + timedelta(days=_figures(job, night)["horizon_days"]) <= instant(job.as_of):
+        ripe = instant(night) + timedelta(days=_figures(job, night)["horizon_days"]) <= instant(job.as_of)
+        if ripe and first <= night <= last:
             nights.append(night)
     if not nights:
+        asked = "" if (first, last) == (date.min, date.max) else " from evaluate.first_night to last_night"
         raise InputMissingError(
-            f"no night was scored whose horizon lies before {job.as_of}: score nights first, or evaluate later"
+            f"no night was scored{asked} whose horizon lies before {job.as_of}: score nights first, or evaluate later"
         )
     return nights
 

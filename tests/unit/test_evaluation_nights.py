@@ -1,0 +1,57 @@
+"""Which published nights an evaluation judges."""
+
+from __future__ import annotations
+
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+import published_warehouse as published
+from halflife.command import Job
+from halflife.config import Config
+from halflife.errors import InputMissingError
+from halflife.pipelines import evaluate
+from halflife.warehouse import Warehouse
+
+NIGHTS = (date(2026, 3, 1), date(2026, 3, 2), date(2026, 3, 4))
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = Warehouse(tmp_path_factory.mktemp("warehouse"))
+    published.publish_model(store)
+    for night in NIGHTS:
+        published.publish_night(store, night)
+    return store.root
+
+
+def judged(warehouse: Path, as_of: date, **options: str) -> list[date]:
+    columns = {"user": "u", "item": "i", "time": "t"}
+    config = Config.model_validate(
+        {
+            "warehouse": str(warehouse),
+            "sources": {"log": {"path": "none", "event_type": "purchase", "columns": columns}},
+            "event_types": {name: {"weight": 1.0} for name in published.TYPES},
+            "evaluate": options,
+        }
+    )
+    return evaluate.matured(Job("evaluate", as_of, config, sys.stderr, until=as_of))
+
+
+def test_a_night_is_judged_when_its_horizon_has_passed(warehouse: Path) -> None:
+    assert judged(warehouse, date(2026, 3, 9)) == [*NIGHTS[:2]]
+    assert judged(warehouse, date(2026, 3, 11)) == [*NIGHTS]
+
+
+def test_a_range_of_nights_can_be_asked_for(warehouse: Path) -> None:
+    assert judged(warehouse, date(2026, 4, 1), first_night="2026-03-02") == [*NIGHTS[1:]]
+    assert judged(warehouse, date(2026, 4, 1), last_night="2026-03-01") == [NIGHTS[0]]
+    with pytest.raises(InputMissingError, match=r"from evaluate\.first_night to last_night"):
+        judged(warehouse, date(2026, 4, 1), first_night="2026-03-03", last_night="2026-03-03")
+
+
+def test_a_night_too_young_is_no_night_to_judge(warehouse: Path) -> None:
+    with pytest.raises(InputMissingError, match="horizon lies before 2026-03-02"):
+        judged(warehouse, date(2026, 3, 2))
