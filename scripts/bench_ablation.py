@@ -23,7 +23,7 @@ LOG: Final[Mapping[str, Any]] = {
     "model": {"half_life_days": 14.0, "vector_size": 16, "lstm_units": [32, 16]},
     "train": {"epochs": 10, "patience": 3, "tensorboard": None},
 }
-# What differs from the full model. One channel keeps the half-life that the law starts from.
+# What differs from the full model. One channel leaves nothing to stretch.
 PARTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "full": {"model": {"stretch": True}},
     "no stretch": {"model": {"stretch": False}},

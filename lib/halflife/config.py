@@ -365,7 +365,9 @@ class TrainConfig(Section):
     history_length: PositiveInt = Field(default=2_048, description="a user's last events that training sees")
     validation_days: PositiveInt = Field(default=28, description="held out before the cut, to choose the best epoch")
     epochs: PositiveInt = 8
-    patience: PositiveInt = Field(default=2, description="epochs without a better validation loss before it ends")
+    patience: PositiveInt = Field(
+        default=2, description="epochs that foresee the held-out days no better before it ends"
+    )
     catch_up_epochs: Annotated[int, Field(ge=0)] = Field(
         default=1, description="epochs that follow on all history, validation days included"
     )
@@ -541,7 +543,7 @@ class EvaluateConfig(Section):
     calibration_bins: PositiveInt = 10
     bootstrap_replicates: PositiveInt = 1_000
     bootstrap_buckets: Annotated[int, Field(ge=2)] = Field(
-        default=1_000, description="groups of users that the bootstrap draws; up to so many users, each is its own"
+        default=1_000, description="groups of users, by a hash, that the bootstrap draws"
     )
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from halflife import audit, schemas
 from halflife.config import ScoreConfig
 from halflife.model.artifact import ItemSide
 from halflife.scoring import tables
+from halflife.scoring.rollups import Categories
 
 USERS, ITEMS, SIZE = 90, 403, 8
 HALF_LIVES = np.array([1.0, 30.0])
@@ -34,7 +35,7 @@ def night() -> tables.Night:
         horizon_days=7.0,
         event_types=("view", "purchase"),
         ids=pa.array([f"item-{item:03}" for item in range(ITEMS)]),
-        category=np.zeros(ITEMS, dtype=np.int32),
+        categories=Categories(["all"], np.zeros(ITEMS, dtype=np.int32)),
         position=np.arange(ITEMS, dtype=np.int32),
         side=ItemSide(
             random.normal(-6, 1, ITEMS).astype(np.float32), random.normal(0, 0.3, (ITEMS, SIZE)).astype(np.float32)
@@ -69,7 +70,7 @@ def written(
     frames = [
         spark.createDataFrame(rows, schema) for rows, schema in ((users, schemas.USERS), (states, schemas.USER_STATES))
     ]
-    folders = {name: folder / name for name in ("scores", "recommendations")}
+    folders = {name: folder / name for name in ("scores", "recommendations", "interest_by_category")}
     config = ScoreConfig.model_validate({"rows_per_group": 4_000, **options})
     files = tables.write(tables.with_states(*frames, remembered, night), night, folders, config, tasks)
     assert audit.scores(files, USERS if config.layout == "arrays" else USERS * ITEMS) == 0

@@ -93,6 +93,16 @@ def test_next_session_needs_a_past_and_ends_with_itself() -> None:
     assert next_session(events, BEGIN + 12 * DAY, BEGIN + 20 * DAY) is None
 
 
+def test_the_next_session_is_blind_for_what_lies_behind_the_window() -> None:
+    events = history([1.0, 9.0, 9.001, 30.0, 31.0], [1, 2, 3, 4, 5])
+    found = next_session(events, BEGIN + 8 * DAY, BEGIN + 20 * DAY)
+    assert found is not None
+    assert found[1].tolist() == [2, 3]
+    cut = next_session(events, BEGIN + 8 * DAY, BEGIN + 9 * DAY + 1)
+    assert cut is not None
+    assert cut[1].tolist() == [2]
+
+
 def test_what_the_next_session_only_cancels_is_not_among_its_items() -> None:
     events = history([1.0, 9.0, 9.001, 11.0], [1, 2, 3, 4], [1, -1, 1, -1])
     found = next_session(events, BEGIN + 8 * DAY, BEGIN + 20 * DAY)

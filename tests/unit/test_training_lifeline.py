@@ -20,7 +20,7 @@ from halflife.training import lifeline
 BEGIN = """
 import pathlib, socket, sys, time
 from halflife.training import lifeline
-lifeline.LOOK_EVERY_SECONDS, lifeline.BEAT_EVERY_SECONDS, lifeline.LOST_SECONDS = 0.1, 0.2, 1.0
+lifeline.LOOK_EVERY_SECONDS, lifeline.BEAT_EVERY_SECONDS, lifeline.LOST_SECONDS = 0.1, 0.2, 4.0
 folder = pathlib.Path(sys.argv[1])
 """
 DRIVER = BEGIN + "with lifeline.held(folder): print('on', flush=True); input()"

@@ -73,11 +73,15 @@ def _keep(job: Job, digest: str) -> Keep:
 
 @dataclass(frozen=True)
 class _Champion:
-    """What is live before this night: its words, and the model as a rival or why it cannot be one."""
+    """What is live before this night: its words, and the model as a rival or why it cannot be one.
+
+    One that cannot score tonight keeps nobody away: the law would take its place too.
+    """
 
     words: str
     rival: Rival | None
     why_not: str = ""
+    can_score: bool = True
 
 
 def _stage(job: Job, night: Run, keep: Keep, before: date | None) -> dict[str, Any]:
@@ -136,14 +140,15 @@ def _put_live(
 
 def _verdict(job: Job, trained: TrainedModel, champion: _Champion | None) -> Verdict:
     """What the gate says, shown where it is more than that the model wins."""
-    verdict = judge(trained.metrics, job.config.train.gate, None if champion is None else champion.words)
+    words = champion.words if champion is not None and champion.can_score else None
+    verdict = judge(trained.metrics, job.config.train.gate, words)
     if champion is not None and champion.rival is None:
         aside = f"not compared with {champion.words}, which {champion.why_not}"
         verdict = replace(verdict, reason=f"{verdict.reason} ({aside})")
     if verdict.live == "law":
         half_life = trained.metrics["law_half_life_days"]
-        words = f"{verdict.reason}; there is no other model: publishes the law with {half_life:g} days"
-        verdict = replace(verdict, reason=words)
+        law = f"{verdict.reason}; there is no other model that can score: publishes the law with {half_life:g} days"
+        verdict = replace(verdict, reason=law)
     if verdict.beaten:
         job.progress.say(verdict.reason)
     if verdict.live == "law":
@@ -184,7 +189,7 @@ def _champion(job: Job, before: date | None, items: pd.DataFrame) -> _Champion |
         return None
     words, seen_until = f"the model of {before}", datetime.fromisoformat(model.manifest.as_of)
     if not _same_numbers(job, model, items):
-        return _Champion(words, None, "numbers its items or event types otherwise")
+        return _Champion(words, None, "numbers its items or event types otherwise", can_score=False)
     unseen, horizon = (instant(job.as_of) - seen_until).total_seconds() / SECONDS_PER_DAY, job.config.model.horizon_days
     if unseen < horizon:
         return _Champion(words, None, f"has seen all but the last {unseen:g} days, less than a horizon ({horizon:g})")

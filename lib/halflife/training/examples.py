@@ -151,9 +151,10 @@ def session_log_sizes(history: History) -> NDArray[np.float64]:
 def next_session(history: History, after: float, before: float) -> tuple[float, Indexes] | None:
     """Time and items of the user's first session that starts in [after, before); None without one or without a past.
 
-    Items that it only cancels or skips are none of them, as in the targets.
+    Items that it only cancels or skips are none of them, as in the targets; nothing from `before` on is seen.
     """
-    starts = np.flatnonzero(history.session_start & (history.seconds >= after) & (history.seconds < before))
+    history = history.before(before)
+    starts = np.flatnonzero(history.session_start & (history.seconds >= after))
     if not len(starts) or not starts[0]:
         return None
     session = slice(starts[0], starts[1] if len(starts) > 1 else len(history))

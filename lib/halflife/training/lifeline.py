@@ -108,12 +108,16 @@ class _Pulse:
         self.seen, self.since = "", time.monotonic()
 
     def gone(self) -> bool:
-        """Whether the file has not changed for too long, or is another driver's."""
+        """Whether the file has not changed for too long, or has become another driver's."""
         with suppress(OSError):  # unreadable for a moment, or removed: as if it had not changed
             found = self.path.read_text(encoding="utf-8")
-            if found != self.seen:
+            ours = found.startswith(self.run)
+            if self.seen and not ours:
+                return True
+            # Before ours was seen, another's is what the file system still remembers of the last run.
+            if ours and found != self.seen:
                 self.seen, self.since = found, time.monotonic()
-        return not self.seen.startswith(self.run) or time.monotonic() - self.since > LOST_SECONDS
+        return time.monotonic() - self.since > LOST_SECONDS
 
 
 @contextmanager

@@ -22,9 +22,11 @@ class Tracker:
             self.mlflow = import_module("mlflow")
             self.mlflow.set_tracking_uri(task.train.mlflow_uri)
             self.mlflow.set_experiment("halflife")
-            self.mlflow.start_run(run_id=_run_id(task.keep))
-            _keep_run_id(task.keep, self.mlflow.active_run().info.run_id)
-            self.mlflow.log_params({**_flat("model", task.config["model"]), **_flat("train", task.config["train"])})
+            known = _run_id(task.keep)
+            self.mlflow.start_run(run_id=known)
+            if known is None:  # MLflow refuses other values, which a run that goes on may have been given
+                _keep_run_id(task.keep, self.mlflow.active_run().info.run_id)
+                self.mlflow.log_params({**_flat("model", task.config["model"]), **_flat("train", task.config["train"])})
 
     def figures(self, step: int, values: Mapping[str, float]) -> None:
         """Note figures as of a step."""
