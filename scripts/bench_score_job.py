@@ -47,8 +47,9 @@ def main() -> None:
             run.path(table).mkdir()
             for file in folder.iterdir():
                 os.link(file, run.path(table) / file.name)
-        score.stage_scores(job, run, artifact.load(store.path("models", AS_OF)))
-        score.stage_trend(job, run, None)
+        model = artifact.load(store.path("models", AS_OF))
+        score.stage_scores(job, run, model)
+        score.stage_trend(job, run, model, None)
         scored = time.perf_counter()
         manifest = store.publish(run, {}, {})
     end = time.perf_counter()

@@ -47,6 +47,12 @@ def _command(
     return command
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
 def _add_forget(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     forget = _command(commands, "forget", "remove users or events from every table, at the next run of sessionize")
     forget.add_argument("--users", type=Path, help="a text file with one user id a line")
@@ -66,7 +72,7 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     explain.add_argument("user", nargs="?", metavar="USER")
     explain.add_argument("item", nargs="?", metavar="ITEM")
     explain.add_argument("--plot", type=Path, metavar="FILE", help="draw interest over time and ahead, as SVG")
-    explain.add_argument("--check", type=int, metavar="N", help="instead: do N random pairs add up to their scores?")
+    explain.add_argument("--check", type=_count, metavar="N", help="instead: do N random pairs add up to their scores?")
     _add_night_and_json(explain)
     explain.set_defaults(run=_explain)
 
@@ -74,7 +80,7 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_top(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     top = _command(commands, "top", "a user's items of the highest score, tonight or at any later time")
     top.add_argument("user", metavar="USER")
-    top.add_argument("-n", type=int, default=20, help="how many (default: %(default)s)")
+    top.add_argument("-n", type=_count, default=20, help="how many (default: %(default)s)")
     top.add_argument(
         "--at", type=datetime.fromisoformat, metavar="TIME", help="2017-12-08T18:00, UTC; default: the night"
     )
@@ -87,7 +93,7 @@ def _add_diff(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     diff.add_argument("early", type=date.fromisoformat, metavar="D1")
     diff.add_argument("late", type=date.fromisoformat, metavar="D2")
     diff.add_argument("--user", help="the items of one user that moved most; default: the sums over all users")
-    diff.add_argument("-n", type=int, default=20, help="how many items (default: %(default)s)")
+    diff.add_argument("-n", type=_count, default=20, help="how many items (default: %(default)s)")
     diff.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
     diff.set_defaults(run=_diff)
 

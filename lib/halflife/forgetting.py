@@ -128,7 +128,9 @@ def _without(
         return True
     content = pq.ParquetFile(path)
     changed = False
-    with pq.ParquetWriter(fresh, content.schema_arrow, compression="zstd", store_schema=False) as writer:
+    schema = content.schema_arrow
+    # Metadata of our own, such as how scores are encoded, travels with the schema alone.
+    with pq.ParquetWriter(fresh, schema, compression="zstd", store_schema=bool(schema.metadata)) as writer:
         for group in range(content.num_row_groups):
             rows = content.read_row_group(group)
             left = _left(table, rows, users, indexes)

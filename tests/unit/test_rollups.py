@@ -64,6 +64,8 @@ def test_nights_that_were_not_scored_and_new_categories_are_unknown() -> None:
         ([0.95, 0.7, 1.0], "revived"),
         ([1.5, 0.7, 1.0], "revived"),
         ([0.8, 0.7, 1.0], "fading"),
+        ([0.0, 0.0], "steady"),
+        ([5.0, 3.0, 0.0], "rising"),
         ([1.2, None, None], None),
         ([1.2, None, 1.0], "rising"),
     ],

@@ -37,7 +37,7 @@ def of_item(night: PublishedNight, item_id: str, above: float) -> pd.DataFrame:
     """
     place = int(night.items.places([item_id])[0])
     side, item = night.items.side, slice(place, place + 1)
-    found = []
+    found = [pd.DataFrame({"user_id": pd.Series(dtype=str), "score": pd.Series(dtype=np.float32)})]
     for ids, first in night.users_in_blocks(BLOCK_USERS):
         states = night.states(first, first + len(ids) - 1)
         at = np.full(len(states.anchor_seconds), night.at_seconds)

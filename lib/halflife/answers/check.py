@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 
 from halflife.answers.explain import check_events, explanation, read_events
 from halflife.answers.night import PublishedNight
+from halflife.errors import ConfigError, InputMissingError
 
 TOLERANCE: Final = 1e-6
 GROUPS: Final = 10  # row groups of `scores` that pairs are drawn from
@@ -43,7 +44,16 @@ def in_words(checked: Checked) -> str:
 
 
 def check(night: PublishedNight, count: int, seed: int = 0) -> Checked:
-    """Explain `count` random pairs of a night, half of them drawn from those with memory, beside their scores."""
+    """Explain `count` random pairs of a night, half of them drawn from those with memory, beside their scores.
+
+    Raises ConfigError where the night's scores are not numbers of pairs: arrays, or codes of eight bits.
+    """
+    written = night.written_as
+    if written.layout != "rows" or written.encoding == "uint8":
+        raise ConfigError(
+            f"the scores of {night.as_of} are written as {written.layout} in {written.encoding}: only rows of exact or "
+            "rounded numbers can be checked"
+        )
     check_events(night)
     drawn = _drawn(night, count, np.random.default_rng(seed))
     users = {user_id: night.user(user_id) for user_id in drawn["user_id"].unique()}
@@ -66,7 +76,9 @@ def check(night: PublishedNight, count: int, seed: int = 0) -> Checked:
 def _drawn(night: PublishedNight, count: int, chance: np.random.Generator) -> pd.DataFrame:
     """Random rows of `scores`: user_id, item_id, score."""
     files = ds.dataset(night.store.path("scores", night.as_of)).get_fragments()
-    groups = [group for file in files for group in file.split_by_row_group()]
+    groups = [group for file in files for group in file.split_by_row_group() if group.row_groups[0].num_rows]
+    if not groups:
+        raise InputMissingError(f"the scores of {night.as_of} hold no pair that could be checked")
     chosen = chance.choice(len(groups), size=min(GROUPS, len(groups)), replace=False)
     drawn = []
     for share, place in zip(np.array_split(np.arange(count), len(chosen)), chosen.tolist(), strict=True):

@@ -18,6 +18,7 @@ from halflife.errors import InputMissingError
 from halflife.nights import instant
 from halflife.scoring import pairs
 from halflife.scoring.pairs import States
+from halflife.scoring.precision import strengths
 from halflife.warehouse import digests
 
 # What a jump is made of, and what a person is told of its event.
@@ -206,10 +207,18 @@ def halving_days(curve: Callable[[Floats], Floats]) -> float | None:
 
 
 def published_score(night: PublishedNight, user_id: str, item_id: str) -> float | None:
-    """The score in the published table; None where it has no row for the pair."""
-    pair = (ds.field("user_id") == user_id) & (ds.field("item_id") == item_id)
-    found = ds.dataset(night.store.path("scores", night.as_of)).to_table(columns=["score"], filter=pair)
-    return float(found["score"][0].as_py()) if len(found) else None
+    """The score in the published table, whatever its layout and encoding; None where it has no row for the pair."""
+    written = night.written_as
+    chosen = ds.field("user_id") == user_id
+    if written.layout == "rows":
+        chosen &= ds.field("item_id") == item_id
+    found = ds.dataset(night.store.path("scores", night.as_of)).to_table(columns=["score"], filter=chosen)
+    if not len(found):
+        return None
+    value = found["score"][0].as_py()
+    if written.layout == "arrays":
+        value = value[night.items.index[night.items.places([item_id])[0]]]
+    return float(probability(strengths(np.array(value))) if written.encoding == "uint8" else value)
 
 
 def check_events(night: PublishedNight) -> None:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from halflife.answers.rows import UserRows
+from halflife.config import ScoreConfig
 from halflife.decay import Floats
 from halflife.errors import ConfigError, InputMissingError, ModelError, UnknownIdError
 from halflife.model import artifact
@@ -74,9 +75,13 @@ class PublishedNight:
         self.horizon_days = self.model.horizon_days
         self.at_seconds = instant(self.as_of).timestamp()
         self._states = UserRows(folder, ["anchor_time", "readouts"])
-        self._memory = UserRows(
-            folder.parent / "memory", ["item_index", "anchor_time", "positive", "negative", "event_count"]
-        )
+        self._memory = UserRows(folder.parent / "memory", ["item_index", "anchor_time", "positive", "negative"])
+
+    @property
+    def written_as(self) -> ScoreConfig:
+        """How the night's scores were written."""
+        given = self.manifest["config"].get("score", {})
+        return ScoreConfig.model_validate({name: given[name] for name in ("layout", "encoding") if name in given})
 
     @cached_property
     def _users(self) -> tuple[pd.Index[str], NDArray[np.int32]]:

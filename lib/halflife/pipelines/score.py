@@ -28,8 +28,12 @@ PAIR = ["user_index", "item_index"]
 # What a jump is made of: an event that differs in one of these is another one.
 COMPARED = ("user_index", "event_time", "event_id", *encode.EVENT_COLUMNS)
 
-# Of which a category's strength is added up: enough of them for 100 million users with a strength of 80 each.
-STRENGTH_PARTS = 2.0**30
+# Of which a category's strength is added up: a user's counts up to LARGEST_STRENGTH, and 100 million users have room.
+STRENGTH_PARTS = 2.0**20
+LARGEST_STRENGTH = 1e5
+
+# To be raised where the code makes other states from the same events: those that are there are then made anew.
+STATES = 1
 
 # What of the config is in the state of a pair.
 IN_STATES = ("revival_retained_share", "revival_silence_days", "faded_below")
@@ -75,11 +79,12 @@ def _stage(job: Job, night: Run, trained: date | None, before: date | None) -> d
         _stage_memory(job, night, kept, changes, model, directory)
     with job.stage("score"):
         pairs, left_out = stage_scores(job, night, model)
-        stage_trend(job, night, before)
+        stage_trend(job, night, model, before)
         job.progress.say(f"{pairs:,} pairs")
     return {
         "model": model.version,
         "model_kind": model.kind,
+        "states": STATES,
         "half_lives_days": model.half_lives_days.tolist(),
         "horizon_days": model.horizon_days,
         "encoded": encoded,
@@ -95,7 +100,8 @@ def _model(job: Job, night: Run, trained: date | None) -> tuple[Model, Path]:
     if trained is not None and not given:
         directory = job.warehouse.path("models", trained)
         return artifact.load(directory), directory
-    job.progress.say("no trained model: scoring by the exponential law")
+    why = "model.kind is exponential" if given else "no trained model"
+    job.progress.say(f"{why}: scoring by the exponential law with {job.config.model.half_life_days:g} days")
     directory = night.scratch("exponential")
     law = artifact.exponential(
         directory,
@@ -135,6 +141,8 @@ def _kept_night(job: Job, before: date | None, model: Model) -> date | None:
     now = job.config.score.model_dump(mode="json", include=set(IN_STATES))
     then = manifest["config"]["score"]
     if manifest["metrics"]["horizon_days"] != model.horizon_days or any(then.get(name) != now[name] for name in now):
+        return None
+    if manifest["metrics"].get("states") != STATES:
         return None
     return before if manifest["inputs"]["sessionize"] == digests(store.manifest("sessionize", before)) else None
 
@@ -237,17 +245,24 @@ def stage_scores(job: Job, night: Run, model: Model) -> tuple[int, int]:
     return pairs, audit.scores(written, rows)
 
 
-def stage_trend(job: Job, night: Run, before: date | None) -> None:
+def _comparable(job: Job, before: date, model: Model) -> bool:
+    """Whether a night's strengths are of tonight's kind: another law or horizon is no trend."""
+    figures = (job.warehouse.manifest("score", before) or {})["metrics"]
+    return bool(figures["model_kind"] == model.kind and figures["horizon_days"] == model.horizon_days)
+
+
+def stage_trend(job: Job, night: Run, model: Model, before: date | None) -> None:
     """Write how each category goes: tonight's totals beside the strengths that the night before published."""
     interest = night.read(job.spark, "interest_by_category")
-    # Whole numbers, of 1e-9 each: a sum of floats would depend on the order of its terms, and one of decimals takes
+    # Whole numbers, of 1e-6 each: a sum of floats would depend on the order of its terms, and one of decimals takes
     # ten times as long.
-    parts = F.sum((F.col("strength").cast("double") * STRENGTH_PARTS).cast("long"))
+    strength = F.least(F.col("strength").cast("double"), F.lit(LARGEST_STRENGTH))
+    parts = F.sum(F.round(strength * STRENGTH_PARTS).cast("long"))
     totals = interest.groupBy("category").agg(
         (parts / STRENGTH_PARTS).alias("strength"),
         F.count_if(F.col("score") >= job.config.score.interested_above).alias("users"),
     )
     tonight = {row["category"]: (row["strength"], row["users"]) for row in totals.collect()}
-    rows = [] if before is None else job.warehouse.rows("category_trend", before)
+    rows = [] if before is None or not _comparable(job, before, model) else job.warehouse.rows("category_trend", before)
     known = {row["category"]: row["strengths"] for row in rows}
     night.write_rows("category_trend", rollups.trend(job.as_of, tonight, known, before))

@@ -32,7 +32,8 @@ def best_items(
 ) -> Best:
     """Up to `count` items of each user (B, I) of which anything is expected, equal ones in the order of their columns.
 
-    At most `max_per_category` of each `category` (I,), where one is given, and none of the pairs of `seen`.
+    At most `max_per_category` of each `category` (I,), where one is given, and none of the pairs of `seen`. An item
+    without a category, -1, shares it with no other.
     """
     if seen is not None:
         expected = expected.copy()
@@ -40,7 +41,8 @@ def best_items(
     if max_per_category is None:
         columns = top_columns(expected, count)
     else:
-        columns = capped_columns(expected, count, category, max_per_category)
+        alone = np.where(category < 0, -1 - np.arange(len(category)), category)
+        columns = capped_columns(expected, count, alone, max_per_category)
     rows = np.arange(len(columns))[:, None]
     user, rank = np.nonzero((columns >= 0) & (expected[rows, columns] > 0))
     return Best(user, rank, columns[user, rank])

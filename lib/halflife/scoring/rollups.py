@@ -101,6 +101,8 @@ def status(strengths: Sequence[float | None]) -> str | None:
     if len(known) < 2:
         return None
     now, then = known[0], known[-1]
+    if not then:
+        return "rising" if now else "steady"
     if known[1:].min() <= FALLEN * then and now >= BACK * then:
         return "revived"
     if now >= RISING * then:
