@@ -180,3 +180,13 @@ def test_what_is_known_counts_on_from_the_highest_though_the_tenth_comes_before_
     known, value = np.array([True] * 11 + [False] * 2), np.array([1, 10, 11, *range(2, 10), 0, 0])
     first = np.arange(13) == 0
     assert history.counted_on(first, known, value).tolist() == [*value[:11], 12, 13]
+
+
+def test_no_value_stands_twice_in_the_dictionary_of_a_column() -> None:
+    files = [("shop", "a.csv"), ("shop", "b.csv"), ("app", "b.csv")]
+    names = Names.of(pa.array(ITEMS), TYPES, files)
+    for column, values in ((names.sources, ["shop", "shop", "app"]), (names.files, ["a.csv", "b.csv", "b.csv"])):
+        assert column.to_pylist() == values
+        found = tables.named(np.array([0, 1, 2, 1]), column)
+        assert found.to_pylist() == [values[place] for place in (0, 1, 2, 1)]
+        assert len(set(found.dictionary.to_pylist())) == len(found.dictionary)

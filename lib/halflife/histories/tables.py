@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from halflife.histories.derive import Derived
-from halflife.histories.rows import MICROS, Ints, Small, changes
+from halflife.histories.rows import MICROS, Integers, Ints, Small, changes
 from halflife.histories.text import dictionary, hexadecimal, suffixes
 
 MICROS_PER_DAY = 86_400 * MICROS
@@ -64,16 +64,19 @@ SESSIONS: Final = _schema(
 
 @dataclass(frozen=True)
 class Names:
-    """What the indexes of events stand for."""
+    """What the indexes of events stand for; `sources` and `files` are codes by file_index, with their values.
+
+    No value stands twice: of a dictionary with repeats, pyarrow 14 writes as many bytes of stray memory as they have.
+    """
 
     items: pa.StringArray
     event_types: pa.StringArray
-    sources: pa.StringArray  # by file_index
-    files: pa.StringArray
+    sources: pa.DictionaryArray
+    files: pa.DictionaryArray
 
     @classmethod
     def of(cls, items: pa.StringArray, event_types: Sequence[str], files: Sequence[tuple[str, str]]) -> Names:
-        sources, paths = (pa.array([file[part] for file in files], pa.string()) for part in (0, 1))
+        sources, paths = (pa.array([file[part] for file in files], pa.string()).dictionary_encode() for part in (0, 1))
         return cls(items, pa.array(event_types, pa.string()), sources, paths)
 
 
@@ -92,17 +95,22 @@ def events(derived: Derived, session_ids: pa.StringArray, names: Names, places: 
         "event_type": dictionary(rows.type_index[kept], names.event_types),
         "event_time": _times(rows.micros[kept]),
         "event_id": _event_ids(passed_on["event_id"], rows.event_key[kept], derived.copy_number[kept]),
-        "session_id": dictionary(session, session_ids),
+        "session_id": named(session, session_ids.dictionary_encode()),  # a given id may be of several sessions
         "session_given": session >= found.by_gaps,
         "session_start": _times(found.start_micros[session]),
         "session_position": derived.session_position[kept],
         "gap_seconds": _seconds(derived.gap_micros[kept]),
         "revisit_gap_seconds": _seconds(derived.revisit_gap_micros[kept]),
         "revisit_count": derived.revisit_count[kept],
-        "source": dictionary(file_index, names.sources),
-        "source_file": dictionary(file_index, names.files),
+        "source": named(file_index, names.sources),
+        "source_file": named(file_index, names.files),
     }
     return pa.table([columns[name] for name in EVENTS.names], schema=EVENTS)
+
+
+def named(codes: Integers, names: pa.DictionaryArray) -> pa.DictionaryArray:
+    """`names` at the places `codes`, no value twice in the dictionary."""
+    return dictionary(names.indices.to_numpy()[codes], names.dictionary)
 
 
 def summaries(derived: Derived, session_ids: pa.StringArray, kept: Ints) -> pa.Table:
