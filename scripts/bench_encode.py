@@ -17,6 +17,7 @@ from bench_processes import BENCH, Measured, fresh_folder, read_once, spark_subm
 from rich.console import Console
 from rich.table import Table
 
+from halflife import arrow
 from halflife.config import ModelConfig, SessionizeConfig
 from halflife.model import artifact
 from halflife.model.architecture import Architecture
@@ -49,8 +50,7 @@ def _sequences(index: np.ndarray[Any, Any], length: int, rng: np.random.Generato
     valid = np.arange(length) < count[:, None]
 
     def lists(values: Any, kind: Any) -> pa.Array:
-        flat = np.where(valid, values, 0).astype(kind).ravel()
-        return pa.ListArray.from_arrays(np.arange(users + 1, dtype=np.int32) * length, pa.array(flat))
+        return arrow.lists(np.where(valid, values, 0).astype(kind))
 
     shape = (users, length)
     seconds = 1.7e9 + np.cumsum(rng.exponential(86_400, shape), axis=1)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from bench_processes import BENCH, fresh_folder, verdict
 
+from halflife import arrow
 from halflife.answers.scorer import Scorer
 from halflife.model import artifact
 from halflife.model.architecture import Architecture
@@ -130,18 +131,15 @@ def write_states(night: Run, users: np.ndarray, items: int, vector_size: int, pa
         micros = now - (chance.exponential(30, count) * 86_400e6).astype(np.int64)
         return pa.array(micros, pa.timestamp("us", "UTC"))
 
-    def lists(values: np.ndarray) -> pa.Array:
-        return pa.ListArray.from_arrays(np.arange(len(values) + 1, dtype=np.int32) * values.shape[1], values.ravel())
-
     readouts = chance.normal(0, 0.1, (len(users), channels * vector_size)).astype(np.float32)
-    states = {"user_index": users.astype(np.int32), "anchor_time": ago(len(users)), "readouts": lists(readouts)}
+    states = {"user_index": users.astype(np.int32), "anchor_time": ago(len(users)), "readouts": arrow.lists(readouts)}
     count = len(users) * pairs
     memory = {
         "user_index": np.repeat(users, pairs).astype(np.int32),
         "item_index": chance.integers(items, size=count).astype(np.int32),
         "anchor_time": ago(count),
-        "positive": lists(chance.exponential(0.01, (count, channels))),
-        "negative": lists(np.zeros((count, channels))),
+        "positive": arrow.lists(chance.exponential(0.01, (count, channels))),
+        "negative": arrow.lists(np.zeros((count, channels))),
         "event_count": np.ones(count, dtype=np.int64),
         "revived": np.zeros(count, dtype=np.bool_),
     }

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from halflife import arrow
 from halflife.model import artifact
 from halflife.model.architecture import Architecture
 from halflife.warehouse import TABLES, Run, Warehouse, schema_of
@@ -124,7 +125,7 @@ def _published(store: Warehouse, job: str, stage: Callable[[Run], None]) -> None
 def _states(users: np.ndarray[Any, Any], random: np.random.Generator) -> dict[str, pa.Array]:
     readouts = random.normal(0, 0.15, (len(users), len(HALF_LIVES_DAYS) * SIZE)).astype(np.float32)
     last = NIGHT_MICROS - (random.exponential(20, len(users)) * DAY_MICROS).astype(np.int64)
-    return {"user_index": pa.array(users), "anchor_time": pa.array(last), "readouts": _lists(readouts)}
+    return {"user_index": pa.array(users), "anchor_time": pa.array(last), "readouts": arrow.lists(readouts)}
 
 
 def _memory(users: np.ndarray[Any, Any], random: np.random.Generator) -> dict[str, pa.Array]:
@@ -138,17 +139,12 @@ def _memory(users: np.ndarray[Any, Any], random: np.random.Generator) -> dict[st
         "user_index": pa.array(np.repeat(users, PAIRS_PER_USER)),
         "item_index": pa.array(items.astype(np.int32)),
         "anchor_time": pa.array(time),
-        "positive": _lists(jump),
-        "negative": _lists(np.zeros_like(jump)),
+        "positive": arrow.lists(jump),
+        "negative": arrow.lists(np.zeros_like(jump)),
         "event_count": pa.array(random.geometric(0.6, rows)),
         "revived": pa.array(np.zeros(rows, dtype=bool)),
         "leading_time": pa.array(time),
         "leading_type": pa.array(random.integers(0, len(TYPES), rows).astype(np.int32)),
-        "leading": _lists(jump),
+        "leading": arrow.lists(jump),
         "faded_on": pa.nulls(rows, pa.date32()),
     }
-
-
-def _lists(values: np.ndarray[Any, Any]) -> pa.ListArray:
-    offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))

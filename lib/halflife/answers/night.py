@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from halflife import arrow
 from halflife.answers.rows import UserRows
 from halflife.config import ScoreConfig
 from halflife.decay import Floats
@@ -132,13 +133,13 @@ class PublishedNight:
         readouts = np.zeros((count, channels, self.items.side.vectors.shape[1]), dtype=np.float32)
         readouts[rows] = _flat(found["readouts"], np.float32).reshape(len(rows), *readouts.shape[1:])
         anchors = np.full(count, -np.inf)  # without events the affinity has faded to popularity
-        anchors[rows] = _seconds(found["anchor_time"])
+        anchors[rows] = arrow.seconds(found["anchor_time"])
         return States(
             readouts=readouts,
             anchor_seconds=anchors,
             user=(pairs["user_index"].to_numpy() - first).astype(np.int32),
             item=self.items.place[pairs["item_index"].to_numpy()].astype(np.int32),
-            pair_seconds=_seconds(pairs["anchor_time"]),
+            pair_seconds=arrow.seconds(pairs["anchor_time"]),
             positive=_flat(pairs["positive"], np.float64).reshape(-1, channels),
             negative=_flat(pairs["negative"], np.float64).reshape(-1, channels),
         )
@@ -175,8 +176,3 @@ def _model(store: Warehouse, as_of: date, manifest: Mapping[str, Any]) -> Model:
 def _flat(lists: pa.ChunkedArray, dtype: type[np.floating[Any]]) -> NDArray[Any]:
     flat: NDArray[Any] = lists.combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(dtype, copy=False)
     return flat
-
-
-def _seconds(times: pa.ChunkedArray) -> Floats:
-    seconds: Floats = times.cast(pa.int64()).to_numpy() / 1e6
-    return seconds

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
-from halflife import schemas
+from halflife import arrow, schemas
 from halflife.model import artifact
 from halflife.model.artifact import Model
 
@@ -42,12 +41,12 @@ def user_states(sequences: DataFrame, model_directory: Path) -> DataFrame:
     def encode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         model = _model(model_directory)
         for batch in batches:
-            columns = {name: _matrix(batch.column(name), batch.num_rows) for name in ARRAY_COLUMNS}
+            columns = {name: arrow.matrix(batch.column(name)) for name in ARRAY_COLUMNS}
             readouts = model.encode({**columns, "length": batch.column("length").to_numpy()})
             arrays = [
                 batch.column("user_index"),
                 batch.column("last_event_time"),
-                _lists(readouts.reshape(batch.num_rows, -1)),
+                arrow.lists(readouts.reshape(batch.num_rows, -1)),
             ]
             yield pa.RecordBatch.from_arrays(arrays, names=schemas.USER_STATES.names)
 
@@ -69,28 +68,15 @@ def jumps(events: DataFrame, model_directory: Path) -> DataFrame:
                 batch.column("user_index"),
                 batch.column("item_index"),
                 batch.column("anchor_time"),
-                _lists(values * positive),
-                _lists(values * ~positive),
+                arrow.lists(values * positive),
+                arrow.lists(values * ~positive),
                 pa.array(np.ones(batch.num_rows, dtype=np.int64)),
                 pa.array(np.zeros(batch.num_rows, dtype=bool)),
                 batch.column("anchor_time"),
                 batch.column("type_index"),
-                _lists(values * positive),
+                arrow.lists(values * positive),
             ]
             yield pa.RecordBatch.from_arrays(arrays, names=schema.names)
 
     inputs = events.withColumnRenamed("event_time", "anchor_time")
     return inputs.select(*names, "anchor_time").mapInArrow(jump, schema)
-
-
-def _matrix(lists: pa.Array, rows: int) -> NDArray[Any]:
-    """Lists of one length as (rows, length)."""
-    flat: NDArray[Any] = lists.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(rows, len(flat) // max(rows, 1))
-
-
-def _lists(rows: NDArray[Any]) -> pa.Array:
-    """(rows, length) as lists."""
-    count, length = rows.shape
-    offsets = pa.array(np.arange(count + 1, dtype=np.int32) * length)
-    return pa.ListArray.from_arrays(offsets, pa.array(rows.ravel()))

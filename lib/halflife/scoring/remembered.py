@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark.sql import types as T
 
+from halflife import arrow
 from halflife.decay import SECONDS_PER_DAY, Floats
 from halflife.scoring import pairs
 
@@ -68,8 +69,8 @@ def read(file: Path, group: int) -> Iterator[pa.RecordBatch]:
 def pack(memory: pa.RecordBatch, at_seconds: float, half_lives_days: Floats, horizon_days: float) -> pa.RecordBatch:
     """Rows of the memory table (COLUMNS) as of an instant, in the columns of PACKED."""
     numbers = {name: memory.column(name).to_numpy(zero_copy_only=False) for name in ("user_index", "item_index")}
-    anchor, leading_time = (_seconds(memory.column(name)) for name in ("anchor_time", "leading_time"))
-    channels = [_channels(memory.column(name), len(half_lives_days)) for name in ("positive", "negative", "leading")]
+    anchor, leading_time = (arrow.seconds(memory.column(name)) for name in ("anchor_time", "leading_time"))
+    channels = [arrow.matrix(memory.column(name), len(half_lives_days)) for name in ("positive", "negative", "leading")]
     positive, negative, leading = channels
     packed = np.empty(memory.num_rows, dtype=PAIR)
     packed["item_index"] = numbers["item_index"]
@@ -92,14 +93,3 @@ def unpack(strings: pa.ListArray) -> tuple[pairs.Indexes, Pairs]:
     of_user = strings.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     of_string = pc.binary_length(packed).to_numpy(zero_copy_only=False) // PAIR.itemsize
     return np.repeat(pairs.block_of(of_user), of_string), found
-
-
-def _seconds(times: pa.Array) -> Floats:
-    micros = times.cast(pa.int64()).to_numpy(zero_copy_only=False)
-    seconds: Floats = micros / 1e6
-    return seconds
-
-
-def _channels(values: pa.Array, channels: int) -> NDArray[Any]:
-    flat: NDArray[Any] = values.flatten().to_numpy(zero_copy_only=False).reshape(-1, channels)
-    return flat

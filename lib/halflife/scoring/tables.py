@@ -17,6 +17,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from halflife import arrow
 from halflife.config import ScoreConfig
 from halflife.decay import Floats, probability
 from halflife.model.artifact import ItemSide
@@ -219,9 +220,7 @@ class Block:
     def _arrays(self, users: pa.Array, expected: Matrix, score: Matrix) -> pa.Table:
         """Users in the columns of `schemas.SCORE_ARRAYS`: the entry of an item is at its item_index."""
         values = self.encoding.score(expected, score)[:, self.night.position]
-        offsets = np.arange(0, values.size + 1, max(values.shape[1], 1), dtype=np.int32)
-        lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))
-        return _table({"user_id": users, "score": lists}, self._metadata)
+        return _table({"user_id": users, "score": arrow.lists(values)}, self._metadata)
 
     @property
     def _metadata(self) -> dict[str, str] | None:
@@ -236,10 +235,8 @@ def _states(users: pa.RecordBatch, night: Night) -> tuple[Users, Pairs]:
     anchors = np.full(users.num_rows, -np.inf)
     known = np.asarray(users.column("anchor_time").is_valid())
     if known.any():
-        flat = users.column("readouts").drop_null().flatten().to_numpy(zero_copy_only=False)
-        readouts[known] = flat.reshape(-1, *shape[1:])
-        micros = users.column("anchor_time").drop_null().cast(pa.int64())
-        anchors[known] = micros.to_numpy(zero_copy_only=False) / 1e6
+        readouts[known] = arrow.matrix(users.column("readouts").drop_null()).reshape(-1, *shape[1:])
+        anchors[known] = arrow.seconds(users.column("anchor_time").drop_null())
     user, found = remembered.unpack(users.column("pairs"))
     return Users(readouts, anchors, user, night.position[found["item_index"]]), found
 

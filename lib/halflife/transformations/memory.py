@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from halflife import schemas
+from halflife import arrow, schemas
 from halflife.memory import NEVER, Pace, States, faded_on, fold
 
 # A state's fields, in the order in which the states of a pair are sorted: by time first.
@@ -65,8 +65,7 @@ def _states(parts: pa.ListArray) -> States:
         return column
 
     def channels(name: str) -> NDArray[np.float64]:
-        flat: NDArray[np.float64] = rows.field(name).flatten().to_numpy(zero_copy_only=False)
-        return flat.reshape(len(rows), -1)
+        return arrow.matrix(rows.field(name))
 
     return States(
         time=times("anchor_time"),
@@ -81,22 +80,17 @@ def _states(parts: pa.ListArray) -> States:
 
 
 def _rows(keys: pa.RecordBatch, states: States, nights: NDArray[np.int64]) -> pa.RecordBatch:
-    offsets = pa.array(np.arange(0, states.positive.size + 1, max(states.positive.shape[1], 1), dtype=np.int32))
-
-    def channels(values: NDArray[np.float64]) -> pa.ListArray:
-        return pa.ListArray.from_arrays(offsets, pa.array(values.ravel()))
-
     columns = {
         "user_index": keys.column("user_index"),
         "item_index": keys.column("item_index"),
         "anchor_time": pa.array(states.time),
-        "positive": channels(states.positive),
-        "negative": channels(states.negative),
+        "positive": arrow.lists(states.positive),
+        "negative": arrow.lists(states.negative),
         "event_count": pa.array(states.events),
         "revived": pa.array(states.revived),
         "leading_time": pa.array(states.leading_time),
         "leading_type": pa.array(states.leading_type),
-        "leading": channels(states.leading),
+        "leading": arrow.lists(states.leading),
         "faded_on": pa.array(nights.astype(np.int32), mask=nights == NEVER),
     }
     schema = to_arrow_schema(schemas.MEMORY)
