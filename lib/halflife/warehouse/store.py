@@ -1,19 +1,4 @@
-"""The only place that touches stored tables: read, stage, publish.
-
-A job writes its tables into a folder of its run, has them audited there, and publishes them all at once: the
-night's link is replaced in one rename (write-audit-publish). Layout under the warehouse root:
-
-    scores/as_of=2017-12-01         -> ../_nights/score/as_of=2017-12-01/scores     what readers open
-    _nights/score/as_of=2017-12-01  -> ../../_runs/<run id>                         the one link that is switched
-    _runs/<run id>/                    scores/*.parquet, manifest.json; never changed once published
-    _staging/<run id>/                 a run that is not published
-
-A table's link is static and goes through the night's link, so all the tables of a job change together, and a
-reader that knows nothing of halflife sees the old night or the new one.
-
-A night costs what it brought: files that it does not change are not written again but linked (hard links), so that the
-folder of a night is the whole table all the same. Where a file system has no hard links they are copied.
-"""
+"""Read and publish the tables under a root folder."""
 
 from __future__ import annotations
 
@@ -23,160 +8,22 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-import halflife
-from halflife.digests import digest_of, digest_of_file
-from halflife.errors import AuditError, InputMissingError, PublishConflictError
+from halflife.digests import digest_of
+from halflife.errors import InputMissingError, PublishConflictError
+from halflife.warehouse.layout import JOB_OF, MANIFEST, NIGHTLY, TABLES, schema_of
+from halflife.warehouse.manifest import code_version, describe, describe_file
+from halflife.warehouse.run import Run, Stored
 
 if TYPE_CHECKING:  # answers are read from here without Spark
-    from pyspark.sql import Column, DataFrame, SparkSession
-    from pyspark.sql import types as T
-
-# The tables of each job, published together.
-TABLES: Mapping[str, tuple[str, ...]] = {
-    "sessionize": ("events", "quarantine", "intake", "sessions", "users", "items", "sequences"),
-    "train": ("models",),
-    "score": ("memory", "user_states", "scores", "recommendations", "interest_by_category", "category_trend"),
-    "evaluate": ("metrics", "evaluation"),
-}
-# Tables of which each night holds that night's rows alone; of every other table a night holds the whole.
-NIGHTLY = ("quarantine", "intake")
-JOB_OF: Mapping[str, str] = {table: job for job, tables in TABLES.items() for table in tables}
-
-MANIFEST = "manifest.json"
-
-# A reader skips row groups by their statistics: small enough that one user's rows are read in a millisecond.
-ROW_GROUP_BYTES = 1024 * 1024
-
-
-def digests(manifest: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What identifies the content of a published run, whatever its files are called: their digests by table."""
-    if manifest is None:
-        return None
-    return {
-        name: sorted(file.get("published_sha256", file["sha256"]) for file in table["files"])
-        for name, table in manifest["tables"].items()
-    }
-
-
-@cache
-def code_version() -> str:
-    """Version of the code that runs: the release and a digest of the library's own source files."""
-    sources = sorted(Path(__file__).parent.rglob("*.py"))
-    return f"{halflife.__version__}+{digest_of([digest_of_file(source) for source in sources])[:12]}"
-
-
-@dataclass
-class Run:
-    """One run of a job for a night: the folder it writes to, and what it read."""
-
-    job: str
-    as_of: date
-    id: str
-    directory: Path
-    inputs: Mapping[str, Any]
-    expected: str | None = field(repr=False)  # what the night's link pointed to when the run began
-    linked: dict[Path, dict[str, Any]] = field(default_factory=dict, repr=False)  # files kept, as they were described
-
-    def path(self, table: str) -> Path:
-        """Folder of one of the job's tables in this run."""
-        if table not in TABLES[self.job]:
-            raise ValueError(f"{table} is not a table of {self.job}")
-        return self.directory / table
-
-    def scratch(self, name: str) -> Path:
-        """A folder for files that are not published: it is gone when the run ends."""
-        return self.directory / f"_{name}"
-
-    def write(self, table: str, frame: DataFrame, sort: Sequence[str]) -> Path:
-        """Stage a table: the rows of one `sort[0]` in one file, each file sorted by `sort`; returns its folder.
-
-        Hash rather than range partitions: a range costs a second run of the whole plan, to sample it.
-        """
-        ordered = frame.select(*schema_of(table).names).repartition(sort[0]).sortWithinPartitions(*sort)
-        ordered.write.option("parquet.block.size", ROW_GROUP_BYTES).parquet(str(self.path(table)))
-        return self.path(table)
-
-    def write_rows(self, table: str, rows: Sequence[tuple[Any, ...]]) -> Path:
-        """Stage a table of which the driver has all rows, be there none; returns its folder."""
-        from pyspark.sql.pandas.types import to_arrow_schema
-
-        schema = to_arrow_schema(schema_of(table))
-        columns = zip(*rows, strict=True) if rows else [()] * len(schema)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-        self.path(table).mkdir()
-        pq.write_table(pa.table(arrays, schema), self.path(table) / f"{uuid.uuid4().hex}.parquet", compression="zstd")
-        return self.path(table)
-
-    def keep(self, table: str, files: Iterable[Stored]) -> None:
-        """Stage published files as they are, without writing them again."""
-        self.path(table).mkdir(exist_ok=True)
-        for file in files:
-            home = self.path(table) / file.path.name
-            try:
-                os.link(file.path, home)
-            except OSError:  # no hard links here
-                shutil.copyfile(file.path, home)
-            self.linked[home] = file.described
-
-    def add(self, table: str, frame: DataFrame) -> None:
-        """Stage rows beside the files that are there."""
-        frame.select(*schema_of(table).names).write.mode("append").parquet(str(self.path(table)))
-
-    def add_parts(self, table: str, frame: DataFrame, part: Column) -> None:
-        """Stage rows beside the files that are there, in files that are called by the `part` of their rows."""
-        written = self.scratch(f"{table}-parts")
-        frame.select(*schema_of(table).names, part.alias("part")).write.partitionBy("part").parquet(str(written))
-        self.path(table).mkdir(exist_ok=True)
-        for file in written.glob("part=*/*.parquet"):
-            name = file.parent.name.removeprefix("part=")
-            file.rename(self.path(table) / f"{name}-{uuid.uuid4().hex}.parquet")
-
-    def only(self, table: str, names: Collection[str]) -> None:
-        """Remove all files of a table but those named."""
-        for file in self.path(table).iterdir():
-            if file.name not in names:
-                file.unlink()
-
-    def rows(self, table: str) -> int:
-        """How many rows this run has staged of a table."""
-        return sum(int(pq.read_metadata(file).num_rows) for file in self.path(table).glob("*.parquet"))
-
-    def read(self, spark: SparkSession, table: str) -> DataFrame:
-        """A table as this run has staged it."""
-        return spark.read.schema(schema_of(table)).parquet(str(self.path(table)))
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One published file of a table, and what the manifest says of it."""
-
-    path: Path
-    described: dict[str, Any]
-
-    @property
-    def part(self) -> str:
-        """Which part of the table it holds: its name up to the last hyphen."""
-        return self.path.name.rpartition("-")[0]
-
-
-def schema_of(table: str) -> T.StructType:
-    """The schema constant of a table."""
-    from halflife import schemas
-
-    schema: T.StructType = getattr(schemas, table.upper())
-    return schema
+    from pyspark.sql import DataFrame, SparkSession
 
 
 class Warehouse:
@@ -285,7 +132,7 @@ class Warehouse:
                 fresh = file.with_name(f".{uuid.uuid4().hex}{file.suffix}")
                 if rewrite(table, file, fresh):
                     fresh.replace(file)
-                described = _describe_file(file, run / table)
+                described = describe_file(file, run / table)
                 if described["sha256"] != entry["sha256"]:
                     published = entry.get("published_sha256", entry["sha256"])
                     content["files"][place] = {**described, "published_sha256": published}
@@ -335,7 +182,7 @@ class Warehouse:
             "config": dict(config),
             "metrics": dict(metrics),
             "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "tables": {table: _describe(run.path(table), run.linked) for table in TABLES[run.job]},
+            "tables": {table: describe(run.path(table), run.linked) for table in TABLES[run.job]},
         }
         (run.directory / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str), encoding="utf-8")
         with self._lock():
@@ -382,31 +229,3 @@ def _switch(link: Path, target: Path) -> None:
     fresh = link.with_name(f".{link.name}.{os.getpid()}.{time.monotonic_ns()}")
     fresh.symlink_to(os.path.relpath(target, link.parent))
     fresh.replace(link)
-
-
-def _describe(folder: Path, known: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
-    """Rows, bytes and digest of each file of a staged table. Raises AuditError where there is none."""
-    hidden = (".", "_")  # Spark's checksums and markers
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(hidden))
-    if not files:
-        raise AuditError(f"{folder.name}: the run wrote no file of this table; nothing was published")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # a digest lets the others run
-        described = list(pool.map(lambda path: known.get(path) or _describe_file(path, folder), files))
-    return {
-        "rows": sum(entry["rows"] for entry in described),
-        "bytes": sum(entry["bytes"] for entry in described),
-        "files": described,
-    }
-
-
-def _describe_file(path: Path, folder: Path) -> dict[str, Any]:
-    try:
-        rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else 0
-    except (OSError, ValueError) as error:
-        raise AuditError(f"{folder.name}/{path.name}: not Parquet; nothing was published") from error
-    return {
-        "path": str(path.relative_to(folder)),
-        "rows": rows,
-        "bytes": path.stat().st_size,
-        "sha256": digest_of_file(path),
-    }
