@@ -7,8 +7,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
@@ -23,6 +23,7 @@ from halflife import config as configuration
 from halflife.config import Config
 from halflife.errors import ConfigError, HalflifeError
 from halflife.progress import Progress
+from halflife.status import StatusFile
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -48,6 +49,7 @@ class Job:
     config: Config
     console: TextIO
     until: date  # the last night of the command
+    status: StatusFile | None = None
     begin: float = field(default_factory=time.monotonic)
 
     @cached_property
@@ -74,9 +76,13 @@ class Job:
         """Where the job shows how far it is."""
         return Progress(lambda: _running_tasks(self.spark))
 
-    def stage(self, name: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
         """Time a stage and show it while it runs."""
-        return self.progress.stage(name)
+        if self.status:
+            self.status.stage(name, self.progress.seconds)
+        with self.progress.stage(name):
+            yield
 
     def publish(self, inputs: Mapping[str, Any], stage: Callable[[Run], Mapping[str, Any]]) -> None:
         """Stage the night's tables with `stage`, which returns the manifest's figures, and publish them.
@@ -86,16 +92,24 @@ class Job:
         """
         opened = self.warehouse.begin(self.name, self.as_of, inputs)
         if opened is None:
-            self._say("nothing to do: published already from the same inputs, configuration and code")
+            line = self._say("nothing to do: published already from the same inputs, configuration and code")
+            if self.status:
+                self.status.end("unchanged", 0, line)
             return
         with self.warehouse.staged(opened) as run:
             figures = stage(run)
             self.spark.catalog.clearCache()  # of several nights, none leaves what it kept to the next
-            manifest = self.warehouse.publish(run, self.config.model_dump(mode="json"), figures)
-        self._done(manifest)
+            with self.stage("publish"):
+                manifest = self.warehouse.publish(
+                    run, self.config.model_dump(mode="json"), figures, self.progress.seconds
+                )
+        line = self._done(manifest)
+        if self.status:
+            self.status.stage(None, self.progress.seconds)
+            self.status.end("published", 0, line, manifest["run_id"])
 
-    def _done(self, manifest: Mapping[str, Any]) -> None:
-        """Say what was published."""
+    def _done(self, manifest: Mapping[str, Any]) -> str:
+        """Say what was published; returns the line."""
         tables = ", ".join(
             f"{name} {table['rows']:,} rows {table['bytes'] / 1e6:,.1f} MB"
             for name, table in manifest["tables"].items()
@@ -106,17 +120,18 @@ class Job:
             for name, value in manifest["metrics"].items()
             if isinstance(value, int | float)
         )
-        self._say(f"published {tables or manifest['run_id']}" + (f" ({figures})" if figures else ""))
+        return self._say(f"published {tables or manifest['run_id']}" + (f" ({figures})" if figures else ""))
 
     def show(self, table: Table) -> None:
         """Show a table of results."""
         # Where the output is a pipe (spark-submit's own), the width is unknown: wide enough for every column.
         Console(file=self.console, width=120).print(table)
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str) -> str:
         line = f"{self.name} {self.as_of}: {text}, in {time.monotonic() - self.begin:.1f} s"
         log.info("%s", line)
         print(line, file=self.console)
+        return line
 
 
 def main(name: str, description: str | None, arguments: Sequence[str] | None = None) -> int:
@@ -128,28 +143,39 @@ def main(name: str, description: str | None, arguments: Sequence[str] | None = N
         config = configuration.load(options.config, options.set)
         pipeline: Callable[[Job], None] = import_module(f"halflife.pipelines.{name}").run
         for night in _nights(options.first, options.as_of):
-            pipeline(Job(name, night, config, console, until=options.as_of))
-    except HalflifeError as error:
-        return _ended(name, error, error, console)
+            _run(pipeline, Job(name, night, config, console, until=options.as_of))
     except Exception as error:
-        from halflife.sources.failures import explain
-
-        if known := explain(error):
-            return _ended(name, known, error, console)
-        log.exception("unexpected failure")
-        where = os.environ.get(LOG, "standard error")
-        summary = " ".join(_root_message(error).split())[:300]
-        print(f"{name}: {type(error).__name__}: {summary} (trace in {where})", file=console)
-        return 1
+        code, message = _in_words(error)
+        if code == 1:
+            log.exception("unexpected failure")
+        else:  # below an error: where there is no log file, the line that follows says it all
+            log.warning("%s", message, exc_info=error)
+        print(f"{name}: {message}", file=console)
+        return code
     return 0
 
 
-def _ended(name: str, known: HalflifeError, error: Exception, console: TextIO) -> int:
-    """Say how a job ended whose error is a known one; returns the exit code."""
-    # Below an error: where there is no log file, the line that follows says it all.
-    log.warning("%s", known, exc_info=error)
-    print(f"{name}: {known}", file=console)
-    return known.exit_code
+def _run(pipeline: Callable[[Job], None], job: Job) -> None:
+    """Run a pipeline for a night, with a file that says how it goes."""
+    logged = os.environ.get(LOG)
+    job.status = StatusFile(Path(job.config.warehouse), job.name, job.as_of, logged and Path(logged).name)
+    try:
+        pipeline(job)
+    except Exception as error:
+        job.status.end("failed", *_in_words(error))
+        raise
+
+
+def _in_words(error: Exception) -> tuple[int, str]:
+    """The exit code and the one line of a job that ends with an error."""
+    from halflife.sources.failures import explain
+
+    known = error if isinstance(error, HalflifeError) else explain(error)
+    if known is not None:
+        return known.exit_code, str(known)
+    where = os.environ.get(LOG, "standard error")
+    summary = " ".join(_root_message(error).split())[:300]
+    return 1, f"{type(error).__name__}: {summary} (trace in {where})"
 
 
 def _root_message(error: Exception) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from halflife.status import history
+
 LOCAL = Path(__file__).parents[2] / "conf" / "local.yaml"
 # A job whose pipeline fails, in a process of its own: the command line takes over the standard streams.
 SCRIPT = """
@@ -19,7 +21,7 @@ def run(job):
     raise {error}
 failing.run = run
 sys.modules["halflife.pipelines.failing"] = failing
-sys.exit(command.main("failing", None, ["--config", sys.argv[1], "--as-of", "2026-01-01"]))
+sys.exit(command.main("failing", None, ["--config", sys.argv[1], "--as-of", "2026-01-01", *sys.argv[2:]]))
 """
 
 
@@ -39,7 +41,7 @@ def test_a_failure_is_one_line_and_an_unexpected_one_leaves_its_trace(
     log = tmp_path / "job.log"
     environment = {name: value for name, value in os.environ.items() if name != "HALFLIFE_LOG"}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(error=error), LOCAL],
+        [sys.executable, "-c", SCRIPT.format(error=error), LOCAL, "--set", f"warehouse={tmp_path}/warehouse"],
         env={**environment, "HALFLIFE_LOG": str(log)} if with_log else environment,
         capture_output=True,
         text=True,
@@ -50,3 +52,5 @@ def test_a_failure_is_one_line_and_an_unexpected_one_leaves_its_trace(
     assert "the sums are off" in line
     assert ("Traceback" in done.stderr) == (traced and not with_log)
     assert not with_log or "Traceback" in log.read_text()
+    (ended,) = history(tmp_path / "warehouse")
+    assert (ended.state, ended.exit_code, f"failing: {ended.message}") == ("failed", code, line)

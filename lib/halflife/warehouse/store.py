@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
@@ -166,8 +167,16 @@ class Warehouse:
         finally:
             shutil.rmtree(run.directory, ignore_errors=True)
 
-    def publish(self, run: Run, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    def publish(
+        self,
+        run: Run,
+        config: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        seconds: Mapping[str, float] = MappingProxyType({}),
+    ) -> dict[str, Any]:
         """Make a run's tables the ones that readers see, in one step; returns the run's manifest.
+
+        `seconds` are those of the job's stages, for the manifest.
 
         Raises AuditError where a table is missing or unreadable, and PublishConflictError where another run
         published the night since this one began; in both cases nothing is changed.
@@ -181,6 +190,7 @@ class Warehouse:
             "code": code_version(),
             "config": dict(config),
             "metrics": dict(metrics),
+            "seconds": dict(seconds),
             "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "tables": {table: describe(run.path(table), run.linked) for table in TABLES[run.job]},
         }
