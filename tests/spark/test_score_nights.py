@@ -110,6 +110,13 @@ def test_a_night_without_a_model_is_scored_by_the_law(nights: Nights) -> None:
     assert found["ben", "pear"] == pytest.approx(law(1, (0, 9)), abs=1e-6)
 
 
+def test_the_manifest_tells_how_the_scores_are_distributed(nights: Nights) -> None:
+    histogram = nights.figures(2)["score_histogram"]
+    assert isinstance(histogram, dict)
+    counted, _ = np.histogram([*nights.scores(2).values()], bins=histogram["edges"])
+    assert histogram["counts"] == counted.tolist()
+
+
 def test_an_item_without_events_has_a_score(nights: Nights) -> None:
     assert nights.scores(1)["anna", "plum"] == 0.0  # the law knows no popularity
 

@@ -8,10 +8,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
-from halflife import audit
+from halflife import audit, histogram
 from halflife.command import Job
 from halflife.errors import ModelError
 from halflife.memory import Pace
@@ -78,9 +79,9 @@ def _stage(job: Job, night: Run, trained: date | None, before: date | None) -> d
     with job.stage("memory"):
         _stage_memory(job, night, kept, changes, model, directory)
     with job.stage("score"):
-        pairs, left_out = stage_scores(job, night, model)
+        scored = stage_scores(job, night, model)
         stage_trend(job, night, model, before)
-        job.progress.say(f"{pairs:,} pairs")
+        job.progress.say(f"{scored['pairs']:,} pairs")
     return {
         "model": model.version,
         "model_kind": model.kind,
@@ -89,8 +90,7 @@ def _stage(job: Job, night: Run, trained: date | None, before: date | None) -> d
         "horizon_days": model.horizon_days,
         "encoded": encoded,
         "skipped": skipped,
-        "pairs": pairs,
-        "pairs_below_floor": left_out,
+        **scored,
     }
 
 
@@ -210,8 +210,11 @@ def _stale(old: DataFrame, changes: _Changes) -> DataFrame:
     return late.select(*PAIR).unionByName(changes.removed.select(*PAIR)).distinct()
 
 
-def stage_scores(job: Job, night: Run, model: Model) -> tuple[int, int]:
-    """Write the scores that are asked for and each user's best items; returns all pairs, and those below the floor."""
+def stage_scores(job: Job, night: Run, model: Model) -> dict[str, Any]:
+    """Write the scores that are asked for and each user's best items.
+
+    Returns figures: all pairs, those below the floor, and the histogram of the scores that were written.
+    """
     store, spark, config = job.warehouse, job.spark, job.config.score
     users = store.read(spark, "users", job.as_of).where(F.col("user_id").isNotNull())
     catalogue = store.read(spark, "items", job.as_of)
@@ -235,14 +238,16 @@ def stage_scores(job: Job, night: Run, model: Model) -> tuple[int, int]:
     folders: dict[str, Path] = {table: night.path(table) for table in tables.DICTIONARY}
     written = tables.write(stated, context, folders, config, rounds * job.cores)
     if config.layout == "arrays":
-        return pairs, audit.scores(written, known)
-    if config.output == "top_n":
+        rows = known
+    elif config.output == "top_n":
         rows = sum(row["rows"] for row in written if row["table"] == "recommendations")
     elif config.output == "observed":
         rows = night.read(spark, "memory").join(users, on="user_index", how="left_semi").count()
     else:
         rows = pairs
-    return pairs, audit.scores(written, rows)
+    left_out = audit.scores(written, rows)
+    counts = np.sum([row["histogram"] for row in written if row["table"] == "scores"], axis=0, dtype=np.int64)
+    return {"pairs": pairs, "pairs_below_floor": left_out, "score_histogram": histogram.described(counts)}
 
 
 def _comparable(job: Job, before: date, model: Model) -> bool:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import types as T
 
+from halflife import histogram
 from halflife.scoring.pairs import Matrix
 
 # One row is one file that a task has written: its table, its name, and what the audit asks about its rows.
@@ -24,6 +25,7 @@ WRITTEN: Final = T.StructType(
         T.StructField("left_out", T.LongType(), False),  # pairs that are below the floor
         T.StructField("lowest", T.DoubleType(), False),
         T.StructField("highest", T.DoubleType(), False),
+        T.StructField("histogram", T.ArrayType(T.LongType(), False), False),  # of its scores, by halflife.histogram
     ]
 )
 
@@ -41,6 +43,7 @@ class _Said:
     left_out: int = 0
     lowest: float = np.inf
     highest: float = -np.inf
+    histogram: histogram.Counts = field(default_factory=lambda: np.zeros(histogram.BINS, dtype=np.int64))
 
 
 @dataclass
@@ -73,6 +76,7 @@ class TaskFiles:
             # NumPy's minimum and maximum, unlike Python's, stay NaN once a score is: the audit must see it.
             said.lowest = float(np.minimum(said.lowest, scores.min()))
             said.highest = float(np.maximum(said.highest, scores.max()))
+            said.histogram += histogram.count(scores)
         if table not in self.writers:
             self.writers[table] = pq.ParquetWriter(
                 self.folders[table] / self.name,
@@ -91,9 +95,10 @@ class TaskFiles:
     def written(self) -> Iterator[pa.RecordBatch]:
         """One row a file, in the columns of `WRITTEN`."""
         rows = [
-            (table, self.name, said.rows, said.left_out, said.lowest, said.highest) for table, said in self.said.items()
+            (table, self.name, said.rows, said.left_out, said.lowest, said.highest, said.histogram.tolist())
+            for table, said in self.said.items()
         ]
         columns = zip(*rows, strict=True) if rows else ([] for _ in WRITTEN)
-        kinds = (pa.string(), pa.string(), pa.int64(), pa.int64(), pa.float64(), pa.float64())
+        kinds = (pa.string(), pa.string(), pa.int64(), pa.int64(), pa.float64(), pa.float64(), pa.list_(pa.int64()))
         arrays = [pa.array(list(column), kind) for column, kind in zip(columns, kinds, strict=True)]
         yield pa.RecordBatch.from_arrays(arrays, names=WRITTEN.names)
