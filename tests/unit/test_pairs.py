@@ -66,9 +66,9 @@ def test_each_user_has_its_own_instant(states: pairs.States) -> None:
     assert abs(later[2]) < abs(same[2])
 
 
-@pytest.mark.parametrize("rows", [1, 7, 32, 70])
+@pytest.mark.parametrize("rows", [1, 7, 9, 32, 70])
 def test_a_score_does_not_depend_on_who_else_is_in_the_block(rows: int) -> None:
-    """To the last bit: every matrix product has the same shape."""
+    """To the last bit, whatever the block and the user's place in it."""
     random = np.random.default_rng(9)
     whole = many_users(random, 70)
     vectors, bias = random.normal(0, 0.3, (501, 24)).astype(np.float32), random.normal(-3, 1, 501).astype(np.float32)

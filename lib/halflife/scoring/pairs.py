@@ -13,7 +13,7 @@ from halflife.decay import SECONDS_PER_DAY, Floats, decay, decay_integral
 Matrix = NDArray[np.float32]
 Indexes = NDArray[np.int32]
 
-PRODUCT_ROWS = 32  # users of one matrix product
+PRODUCT_ROWS = 16  # users of one matrix product
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,18 @@ def affinity(
 def _products(users: Matrix, items: Matrix) -> Matrix:
     """Products of each user (B, d) with each item (I, d): (B, I), in products of one shape, filled up with zeros.
 
-    A matrix product rounds a row by how many rows there are; a score must not depend on who else is in the block.
+    A score must not depend on who else is in the block. But a matrix product rounds a row by how many rows there are,
+    and by where it stands: OpenBLAS cuts rows and columns into parts, and its kernels for AVX2 add the halves of a part
+    up in different orders. PRODUCT_ROWS users are the lanes of one part where the items come first.
     """
     found = np.empty((len(users), len(items)), dtype=np.float32)
     part = np.zeros((PRODUCT_ROWS, users.shape[1]), dtype=np.float32)
+    products = np.empty((len(items), PRODUCT_ROWS), dtype=np.float32)
     for begin in range(0, len(users), PRODUCT_ROWS):
         rows = found[begin : begin + PRODUCT_ROWS]
-        if len(rows) == PRODUCT_ROWS:
-            np.matmul(users[begin : begin + PRODUCT_ROWS], items.T, out=rows)
-        else:
-            part[: len(rows)] = users[begin:]
-            rows[:] = (part @ items.T)[: len(rows)]
+        part[: len(rows)] = users[begin : begin + PRODUCT_ROWS]
+        np.matmul(items, part.T, out=products)
+        rows[:] = products.T[: len(rows)]
     return found
 
 
