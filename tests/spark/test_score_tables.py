@@ -17,7 +17,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from halflife import audit, schemas
 from halflife.config import ScoreConfig
 from halflife.model.artifact import ItemSide
-from halflife.scoring import tables
+from halflife.scoring import order, tables
 from halflife.scoring.rollups import Categories
 
 USERS, ITEMS, SIZE = 90, 403, 8
@@ -59,20 +59,21 @@ def written(
             memory.append((user, item, last[user], jump, [0.0, 0.0], 1, False, last[user], 1, jump, None))
     if shuffled:
         for rows in (users, states, memory):
-            order = random.permutation(len(rows))
-            rows[:] = [rows[place] for place in order]
-    remembered = folder / "memory"
-    remembered.mkdir(parents=True)
-    schema = to_arrow_schema(schemas.MEMORY)
-    columns = zip(*memory, strict=True)
-    table = pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
-    pq.write_table(table, remembered / "0.parquet", row_group_size=100)
-    frames = [
-        spark.createDataFrame(rows, schema) for rows, schema in ((users, schemas.USERS), (states, schemas.USER_STATES))
-    ]
+            permuted = random.permutation(len(rows))
+            rows[:] = [rows[place] for place in permuted]
+    stored = {"users": (users, schemas.USERS), "user_states": (states, schemas.USER_STATES)}
+    for name, (values, kind) in {**stored, "memory": (memory, schemas.MEMORY)}.items():
+        (folder / name).mkdir(parents=True)
+        schema = to_arrow_schema(kind)
+        columns = zip(*values, strict=True)
+        table = pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+        pq.write_table(table, folder / name / "0.parquet", row_group_size=100)
+    inputs = {name: folder / name for name in order.COLUMNS}
+    law = (night.at_seconds, night.half_lives_days, night.horizon_days)
+    users_in_order = order.by_id(spark, folder / "users", inputs, folder / "order", *law)
     folders = {name: folder / name for name in ("scores", "recommendations", "interest_by_category")}
     config = ScoreConfig.model_validate({"rows_per_group": 4_000, **options})
-    files = tables.write(tables.with_states(*frames, remembered, night), night, folders, config, tasks)
+    files = tables.write(spark, users_in_order, night, folders, config, tasks)
     assert audit.scores(files, USERS if config.layout == "arrays" else USERS * ITEMS) == 0
     return folders["scores"]
 

@@ -12,8 +12,9 @@ import pytest
 
 from halflife.config import ScoreConfig
 from halflife.model.artifact import ItemSide
-from halflife.scoring import precision, tables
+from halflife.scoring import order, precision, tables
 from halflife.scoring import remembered as packing
+from halflife.scoring.pairs import block_of
 from halflife.scoring.rollups import Categories
 
 USERS = pa.array(["a", "b"])
@@ -34,25 +35,19 @@ def night(bias: list[float]) -> tables.Night:
     )
 
 
-def block(pairs: list[list[dict[str, object]]]) -> pa.RecordBatch:
-    """The users with their rows of memory, as the tasks get them."""
+def block(pairs: list[list[dict[str, object]]]) -> order.States:
+    """Users without events and their rows of memory, as the tasks get them."""
     time, values = pa.timestamp("us", "UTC"), pa.list_(pa.float64())
-    kinds = {"user_index": pa.int32(), "item_index": pa.int32(), "anchor_time": time, "positive": values}
+    kinds = {"item_index": pa.int32(), "anchor_time": time, "positive": values}
     kinds |= {"negative": values, "event_count": pa.int64(), "leading_time": time, "leading_type": pa.int32()}
     schema = pa.schema({**kinds, "leading": values})
-    rows = [{"user_index": user, **row} for user, of_user in enumerate(pairs) for row in of_user]
     at = night([0.0] * 3)
-    memory = pa.RecordBatch.from_pylist(rows, schema)
-    packed = packing.pack(memory, at.at_seconds, at.half_lives_days, at.horizon_days).to_pydict()
-    strings = dict(zip(packed["user_index"], packed["pairs"], strict=True))
-    return pa.RecordBatch.from_arrays(
-        [
-            USERS,
-            pa.array([None, None], pa.list_(pa.float32())),
-            pa.array([None, None], time),
-            pa.array([[strings[user]] if user in strings else None for user in range(2)], pa.list_(pa.binary())),
-        ],
-        names=["user_id", "readouts", "anchor_time", "pairs"],
+    memory = pa.RecordBatch.from_pylist([row for of_user in pairs for row in of_user], schema)
+    return order.States(
+        readouts=np.zeros((2, 1, 1), dtype=np.float32),
+        anchor_seconds=np.full(2, -np.inf),
+        user=block_of([len(of_user) for of_user in pairs]),
+        pairs=packing.pack(memory, at.at_seconds, at.half_lives_days, at.horizon_days),
     )
 
 
@@ -82,7 +77,8 @@ def written(
         place.mkdir(parents=True)
     config = ScoreConfig(**{"top_n": 2, **options})  # type: ignore[arg-type]
     with tables.task_files(folders, config) as files:
-        tables.Block(night(bias), config).write(block([[remembered(1)], []] if pairs is None else pairs), files)
+        states = block([[remembered(1)], []] if pairs is None else pairs)
+        tables.Block(night(bias), config).write(USERS, states, files)
     said = [row for batch in files.written() for row in batch.to_pylist()]
     return {table: pq.read_table(place) for table, place in folders.items()}, said
 

@@ -20,7 +20,7 @@ from halflife.model import artifact
 from halflife.model.artifact import Model
 from halflife.model.manifest import catalogue_digest
 from halflife.nights import instant
-from halflife.scoring import encode, rollups, tables
+from halflife.scoring import encode, order, rollups, tables
 from halflife.transformations import memory
 from halflife.warehouse import Run, digests
 
@@ -216,7 +216,6 @@ def stage_scores(job: Job, night: Run, model: Model) -> dict[str, Any]:
     Returns figures: all pairs, those below the floor, and the histogram of the scores that were written.
     """
     store, spark, config = job.warehouse, job.spark, job.config.score
-    users = store.read(spark, "users", job.as_of).where(F.col("user_id").isNotNull())
     catalogue = store.read(spark, "items", job.as_of)
     items = catalogue.select("item_index", "item_id", "category", "category_index").toPandas()
     new = catalogue.where(F.col("item_index") >= model.items).toPandas()
@@ -231,18 +230,25 @@ def stage_scores(job: Job, night: Run, model: Model) -> dict[str, Any]:
         position=position,
         side=side,
     )
-    stated = tables.with_states(users, night.read(spark, "user_states"), night.path("memory"), context)
-    known = users.count()
-    pairs = known * len(items)
+    users = order.by_id(
+        spark,
+        store.path("users", job.as_of),
+        {table: night.path(table) for table in order.COLUMNS},
+        night.scratch("order"),
+        context.at_seconds,
+        model.half_lives_days,
+        model.horizon_days,
+    )
+    pairs = users.users * len(items)
     rounds = max(1, math.ceil(pairs / config.rows_per_file / job.cores))  # of as many tasks as there are cores
     folders: dict[str, Path] = {table: night.path(table) for table in tables.DICTIONARY}
-    written = tables.write(stated, context, folders, config, rounds * job.cores)
+    written = tables.write(spark, users, context, folders, config, rounds * job.cores)
     if config.layout == "arrays":
-        rows = known
+        rows = users.users
     elif config.output == "top_n":
         rows = sum(row["rows"] for row in written if row["table"] == "recommendations")
     elif config.output == "observed":
-        rows = night.read(spark, "memory").join(users, on="user_index", how="left_semi").count()
+        rows = users.pairs
     else:
         rows = pairs
     left_out = audit.scores(written, rows)

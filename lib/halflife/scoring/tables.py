@@ -1,7 +1,7 @@
 """The nightly tables, written by the tasks themselves as Arrow columns: every pair's score, and each user's best items.
 
-Spark hands each task its users with their states; the task computes their blocks and writes the files. What comes back
-to the driver is one row a file, so neither rows nor scores ever pass through the JVM.
+Each task maps the states of its users, computes their blocks and writes the files. What comes back to the driver is
+one row a file, so neither rows nor scores ever pass through the JVM.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pyspark.sql import DataFrame, Row
-from pyspark.sql import functions as F
+from pyspark.sql import Row, SparkSession
 
 from halflife import arrow
 from halflife.config import ScoreConfig
 from halflife.decay import Floats, probability
 from halflife.model.artifact import ItemSide
-from halflife.scoring import pairs, precision, remembered
+from halflife.scoring import pairs, precision
 from halflife.scoring.files import WRITTEN, TaskFiles
+from halflife.scoring.order import Ordered, Reader, States
 from halflife.scoring.pairs import Indexes, Matrix, Users
 from halflife.scoring.recommend import Best, best_items, reasons
-from halflife.scoring.remembered import Pairs
 from halflife.scoring.rollups import Categories
 
 # Columns of few values, and those by which a reader finds rows. Each row group has all items: the least and the
@@ -76,51 +75,30 @@ def in_item_order(items: pd.DataFrame, side: ItemSide) -> tuple[pa.Array, Catego
     return pa.array(ordered["item_id"], pa.string()), categories, position, sides
 
 
-def with_states(users: DataFrame, user_states: DataFrame, memory: Path, night: Night) -> DataFrame:
-    """One row a user with its states: user_id, readouts, anchor_time (both null without events), packed pairs.
-
-    `memory` is the folder of the memory table: its files are read by Arrow, which takes a tenth of the time that Spark
-    takes for their arrays.
-    """
-    at = (night.at_seconds, night.half_lives_days, night.horizon_days)
-
-    def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for group in batch.to_pylist():
-                for rows in remembered.read(Path(group["file"]), group["group"]):
-                    yield remembered.pack(rows, *at)
-
-    groups = users.sparkSession.createDataFrame(remembered.row_groups(memory), "file string, group int")
-    packed = groups.mapInArrow(pack, remembered.PACKED)
-    # Rows of a user stand together in a file, so most have one string, and some two; no two pairs are of one item.
-    of_user = packed.groupBy("user_index").agg(F.collect_list("pairs").alias("pairs"))
-    return (
-        users.join(user_states, on="user_index", how="left")
-        .join(of_user, on="user_index", how="left")
-        .select("user_id", "readouts", "anchor_time", "pairs")
-    )
-
-
-def write(stated: DataFrame, night: Night, folders: dict[str, Path], options: ScoreConfig, tasks: int) -> list[Row]:
+def write(
+    spark: SparkSession, users: Ordered, night: Night, folders: dict[str, Path], options: ScoreConfig, tasks: int
+) -> list[Row]:
     """Write the scores and the recommendations of all users; returns the files, in the columns of `WRITTEN`.
 
-    `stated` is what `with_states` makes. Each task writes the users of one range of ids, in their order, one row group
-    a block of users. A task that is retried, or run twice by speculation, writes files of other names: those that no
-    task returned are removed here, before anything is published.
+    Each task writes the users of one range of ids, in their order, one row group a block of users. A task that is
+    retried, or run twice by speculation, writes files of other names: those that no task returned are removed here,
+    before anything is published.
     """
+    bounds = np.linspace(0, users.users, tasks + 1).astype(np.int64).tolist()
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        block = Block(night, options)
+        block, reader = Block(night, options), Reader(users, len(night.half_lives_days), night.side.vectors.shape[1])
         with task_files(folders, options) as files:
             for batch in batches:
-                for start in range(0, batch.num_rows, block.users):
-                    block.write(batch.slice(start, block.users), files)
+                for task in batch.column("id").to_pylist():
+                    for begin in range(bounds[task], bounds[task + 1], block.users):
+                        end = min(begin + block.users, bounds[task + 1])
+                        block.write(reader.ids.slice(begin, end - begin), reader.block(begin, end), files)
         yield from files.written()
 
     for folder in folders.values():
         folder.mkdir()
-    ordered = stated.repartitionByRange(tasks, "user_id").sortWithinPartitions("user_id")
-    written = ordered.mapInArrow(score, WRITTEN).collect()
+    written = spark.range(0, tasks, 1, tasks).mapInArrow(score, WRITTEN).collect()
     kept = {(row["table"], row["file"]) for row in written}
     for table, folder in folders.items():
         for file in folder.iterdir():
@@ -145,11 +123,12 @@ class Block:
         self.encoding = precision.ENCODINGS[options.encoding]
         self.users = max(1, options.rows_per_group // max(len(night.ids), 1))
 
-    def write(self, users: pa.RecordBatch, files: TaskFiles) -> None:
-        """Score one block of users against every item and write its rows."""
-        night, options = self.night, self.options
-        states, found = _states(users, night)
-        at = np.full(users.num_rows, night.at_seconds)
+    def write(self, ids: pa.Array, stated: States, files: TaskFiles) -> None:
+        """Score one block of users, by their ids, against every item and write its rows."""
+        night, options, found = self.night, self.options, stated.pairs
+        item = night.position[found["item_index"]]
+        states = Users(stated.readouts, stated.anchor_seconds, stated.user, item)
+        at = np.full(len(ids), night.at_seconds)
         affinity = pairs.affinity(
             states, at, night.half_lives_days, night.horizon_days, night.side.vectors, night.side.bias
         )
@@ -157,7 +136,6 @@ class Block:
         score = probability(expected)
         seen = states if options.exclude_seen else None
         best = best_items(expected, options.top_n, night.categories.category, options.max_per_category, seen)
-        ids = users.column("user_id")
         if options.layout == "arrays":
             files.write("scores", self._arrays(ids, expected, score), score)
         else:
@@ -226,19 +204,6 @@ class Block:
     def _metadata(self) -> dict[str, str] | None:
         """How to read the numbers, where they are not the values themselves."""
         return {"halflife.encoding": self.encoding.formula} if self.encoding.formula else None
-
-
-def _states(users: pa.RecordBatch, night: Night) -> tuple[Users, Pairs]:
-    """The block's states as arrays, and what is left tonight of its remembered pairs."""
-    shape = (users.num_rows, len(night.half_lives_days), night.side.vectors.shape[1])
-    readouts = np.zeros(shape, dtype=np.float32)
-    anchors = np.full(users.num_rows, -np.inf)
-    known = np.asarray(users.column("anchor_time").is_valid())
-    if known.any():
-        readouts[known] = arrow.matrix(users.column("readouts").drop_null()).reshape(-1, *shape[1:])
-        anchors[known] = arrow.seconds(users.column("anchor_time").drop_null())
-    user, found = remembered.unpack(users.column("pairs"))
-    return Users(readouts, anchors, user, night.position[found["item_index"]]), found
 
 
 def _best_rows(users: pa.Array, items: pa.Array, best: Best, score: Matrix, why: pa.Array) -> pa.Table:
