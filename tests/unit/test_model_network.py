@@ -23,7 +23,8 @@ from halflife.model.content import ItemContent
 from halflife.model.features import encoder_input
 from halflife.model.network import Network, Stretch
 from halflife.scoring import pairs
-from halflife.training.examples import COLUMNS, History, batch_of, history_of, pace
+from halflife.training.batches import batch_of
+from halflife.training.examples import COLUMNS, History, history_of, pace
 from halflife.training.initial import law_log_rates
 from training_log import AS_OF, BEGIN, DAY, ITEMS, row_of, user_events
 

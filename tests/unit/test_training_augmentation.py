@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from halflife.config import AugmentationConfig
 from halflife.training.augmentation import augmented, begun_later, jittered, without
-from halflife.training.examples import History, batch_of, history_of, random_cuts
+from halflife.training.batches import batch_of
+from halflife.training.examples import History, history_of, random_cuts
 from training_log import AS_OF, BEGIN, DAY, columns_of, row_of, user_events
 
 EVERYTHING = AugmentationConfig(crop=0.5, drop=0.3, jitter_seconds=7_200.0)

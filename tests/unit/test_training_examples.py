@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from halflife.training.examples import History, batch_of, history_of, next_session, random_cuts
+from halflife.training.batches import batch_of
+from halflife.training.examples import History, history_of, next_session, random_cuts
 from training_log import AS_OF, BEGIN, DAY, columns_of, row_of, user_events
 
 WEEK = 7.0
@@ -63,6 +64,30 @@ def test_a_batch_counts_its_users_one_after_the_other() -> None:
     np.testing.assert_array_equal(batch.history.item[batch.history.term_event[chosen]], single.history.item)
     np.testing.assert_array_equal(batch.cuts.item[2], single.cuts.item[0])
     np.testing.assert_array_equal(batch.targets.item[batch.targets.cut == 2], single.targets.item)
+
+
+def test_a_batch_is_its_users_one_after_the_other() -> None:
+    """Row by row the same as the batches of each user alone, and what points into other tables moved on."""
+    users = [history_of(row_of(user_events(user), 64), AS_OF) for user in range(5)]
+    cuts = [BEGIN + np.random.default_rng(user).uniform(20, 95, 3) * DAY for user in range(5)]
+    batch, singles = (
+        batch_of(users, cuts, 16, WEEK),
+        [batch_of([u], [c], 16, WEEK) for u, c in zip(users, cuts, strict=True)],
+    )
+    events, pairs = (np.cumsum([0, *(len(getattr(s, table).item) for s in singles)]) for table in ("history", "pairs"))
+    shifts = {"term_event": events, "cut": 3 * np.arange(6), "pair": pairs, "term_pair": pairs, "with_negative": pairs}
+    for name, table in batch._asdict().items():
+        for column, found in table._asdict().items():
+            parts = [getattr(getattr(single, name), column) for single in singles]
+            if (name, column) == ("targets", "pair"):  # the pair that stands for none is the number of all
+                lasts = np.diff(pairs)
+                parts = [
+                    np.where(part == last, pairs[-1] - shift, part)
+                    for part, last, shift in zip(parts, lasts, pairs, strict=False)
+                ]
+            if column in shifts:
+                parts = [part + shift for part, shift in zip(parts, shifts[column], strict=False)]
+            np.testing.assert_allclose(found, np.concatenate(parts), rtol=1e-6, err_msg=f"{name}.{column}")
 
 
 def test_a_batch_without_users_has_the_same_types() -> None:

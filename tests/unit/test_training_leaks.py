@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from halflife.training import law
-from halflife.training.examples import History, batch_of, history_of
+from halflife.training.batches import batch_of
+from halflife.training.examples import History, history_of
 from halflife.training.initial import count_items
 from halflife.training.stretch import windows
 from halflife.training.validation import ValidationUsers

@@ -12,7 +12,8 @@ from halflife.model import losses
 from halflife.model.architecture import PACE_FEATURES, Architecture
 from halflife.model.content import ItemContent
 from halflife.model.network import Network
-from halflife.training.examples import History, batch_of, history_of
+from halflife.training.batches import batch_of
+from halflife.training.examples import History, history_of
 from halflife.training.initial import count_items, start_network
 from halflife.training.stretch import Stretches, windows
 from training_log import AS_OF, BEGIN, DAY, ITEMS, columns_of, row_of, user_events

@@ -10,7 +10,8 @@ import tensorflow as tf
 from halflife.config import ModelConfig, TrainConfig
 from halflife.decay import SECONDS_PER_DAY
 from halflife.model import losses
-from halflife.training.examples import batch_of, history_of
+from halflife.training.batches import batch_of
+from halflife.training.examples import history_of
 from halflife.training.initial import count_items, new_network, start_network
 from halflife.training.validation import Sums, ValidationUsers, Validator, figures, ndcg_and_recall
 from training_log import AS_OF, ITEMS, row_of, user_events

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from halflife.model.artifact import Model
 from halflife.model.losses import LEAST_STRENGTH
 from halflife.scoring import pairs
-from halflife.training.examples import COLUMNS, History, batch_of
+from halflife.training.batches import batch_of
+from halflife.training.examples import COLUMNS, History
 from halflife.training.validation import CUTOFF, ValidationUsers, ndcg_and_recall
 
 Floats = NDArray[np.float64]

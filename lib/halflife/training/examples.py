@@ -6,7 +6,7 @@ target. Nothing at or after the cut enters the input.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -16,12 +16,8 @@ from numpy.typing import NDArray
 
 from halflife.decay import SECONDS_PER_DAY
 from halflife.histories.sequences import FEATURES
-from halflife.model.architecture import PACE_FEATURES
-from halflife.model.batch import Batch, EventTable, Floats, Indexes, Pairs, Sessions, Targets, Users
+from halflife.model.batch import Floats, Indexes
 from halflife.model.features import (
-    EVENT_FEATURES,
-    SEQUENCE_FEATURES,
-    EncoderInput,
     event_features_of_sequences,
     sequence_features,
 )
@@ -118,19 +114,21 @@ def random_cuts(
     return np.asarray(last + scale * np.log2(oldest + rng.random(count) * (1 - oldest)))
 
 
-def pace(history: History, known: NDArray[Any]) -> Floats:
-    """How fast a user lives, from the first `known` (C,) events, each number at least 1: (C, PACE_FEATURES) of about 1.
+def pace(history: History, known: NDArray[Any], first: NDArray[Any] | int = 0) -> Floats:
+    """How fast a user lives, from `known` (C,) events, at least 1, from the `first` on: (C, PACE_FEATURES) of about 1.
 
     The share of returns to an item and their mean silence, the mean gap between sessions, and how much there is. Means
     are of ln(1 + days): what a half-life of this user could be.
     """
     again, start = ~history.first_visit, history.session_start
     silence, gap = (log_days(history.columns[name]) for name in ("revisit_gap_log", "gap_log"))
-    returns, sessions = np.cumsum(again)[known - 1], np.cumsum(start)[known - 1]
+    sums = np.cumsum(np.stack([again, silence * again, start, gap * start], axis=1), axis=0)
+    sums = np.concatenate([np.zeros((1, 4)), sums])
+    returns, silences, sessions, gaps = (sums[first + known] - sums[first]).T
     columns = [
         returns / known,
-        np.cumsum(silence * again)[known - 1] / np.maximum(returns, 1) / 3,
-        np.cumsum(gap * start)[known - 1] / np.maximum(sessions, 1),
+        silences / np.maximum(returns, 1) / 3,
+        gaps / np.maximum(sessions, 1),
         np.log1p(known) / 5,
     ]
     numbers: Floats = np.stack(columns, axis=1).astype(np.float32)
@@ -160,167 +158,3 @@ def next_session(history: History, after: float, before: float) -> tuple[float, 
     session = slice(starts[0], starts[1] if len(starts) > 1 else len(history))
     items = np.unique(history.item[session][history.strength[session] > 0])
     return (float(history.seconds[starts[0]]), items) if len(items) else None
-
-
-def batch_of(
-    histories: Sequence[History],
-    cuts: Sequence[Times],
-    sequence_length: int,
-    horizon_days: float,
-    futures: Sequence[History] | None = None,
-) -> Batch:
-    """Put users and their cut times (in epoch seconds) together; users without cuts add nothing.
-
-    Targets are taken from `futures`, the users' histories as they were, where `histories` are augmented ones.
-    """
-    horizon = horizon_days * SECONDS_PER_DAY
-    users = zip(histories, cuts, histories if futures is None else futures, strict=True)
-    parts = [_UserPart(seen, times, horizon, future) for seen, times, future in users if len(times)]
-    events = np.cumsum([0, *(part.events for part in parts)])
-    pairs = np.cumsum([0, *(len(part.pair_item) for part in parts)])
-    rows = np.cumsum([0, *(len(part.cuts) for part in parts)])
-    last_pair = int(pairs[-1])
-    return Batch(
-        history=EventTable(
-            features=_joined([p.history.jump_features[: p.events] for p in parts], np.float32, EVENT_FEATURES),
-            item=_joined([p.history.item[: p.events] for p in parts], np.int32),
-            type=_joined([p.history.type[: p.events] for p in parts], np.int32),
-            strength=_joined([p.history.strength[: p.events] for p in parts], np.float32),
-            term_event=_joined([p.term_event + o for p, o in zip(parts, events, strict=False)], np.int32),
-            term_pair=_joined([p.term_pair + o for p, o in zip(parts, pairs, strict=False)], np.int32),
-            term_age_days=_joined([p.term_age_days for p in parts], np.float32),
-        ),
-        pairs=Pairs(
-            cut=_joined([p.pair_cut + o for p, o in zip(parts, rows, strict=False)], np.int32),
-            item=_joined([p.pair_item for p in parts], np.int32),
-            with_negative=_joined([p.with_negative + o for p, o in zip(parts, pairs, strict=False)], np.int32),
-        ),
-        cuts=_encoder_input(parts, sequence_length),
-        targets=Targets(
-            cut=_joined([p.target_cut + o for p, o in zip(parts, rows, strict=False)], np.int32),
-            item=_joined([p.target_item for p in parts], np.int32),
-            strength=_joined([p.target_strength for p in parts], np.float32),
-            pair=_joined(
-                [np.where(p.target_pair < 0, last_pair, p.target_pair + o) for p, o in zip(parts, pairs, strict=False)],
-                np.int32,
-            ),
-        ),
-        users=Users(
-            pace=_joined([pace(p.history, p.known) for p in parts], np.float32, PACE_FEATURES),
-            events=_joined([p.known for p in parts], np.float32),
-        ),
-        sessions=Sessions(
-            delay_days=_joined([p.session_delay_days for p in parts], np.float32),
-            items=_joined([p.session_items for p in parts], np.float32),
-            pair=_joined([p.session_pair + o for p, o in zip(parts, pairs, strict=False)], np.int32),
-            holds=_joined([p.session_holds for p in parts], np.float32),
-        ),
-    )
-
-
-class _UserPart:
-    """One user's share of a batch, counted from zero: the batch adds the offsets."""
-
-    def __init__(self, history: History, cuts: Times, horizon_seconds: float, future: History) -> None:
-        self.history = history
-        self.cuts = cuts
-        self.known = np.searchsorted(history.seconds, cuts, side="left")
-        self.events = int(self.known.max())
-        self._memory_terms()
-        self._collect_targets(horizon_seconds, future)
-        self._collect_sessions(future)
-
-    def _memory_terms(self) -> None:
-        """Terms, and pairs numbered cut by cut over the items known before the last cut."""
-        self.items, place = np.unique(self.history.item[: self.events], return_inverse=True)
-        seconds = self.history.seconds
-        self.term_event = np.concatenate([np.arange(known) for known in self.known])
-        cut = np.repeat(np.arange(len(self.cuts)), self.known)
-        self.term_pair = cut * len(self.items) + place[self.term_event]
-        self.term_age_days = (self.cuts[cut] - seconds[self.term_event]) / SECONDS_PER_DAY
-        self.pair_cut = np.repeat(np.arange(len(self.cuts)), len(self.items))
-        self.pair_item = np.tile(self.items, len(self.cuts))
-        self.with_negative = np.unique(self.term_pair[self.history.strength[self.term_event] < 0])
-
-    def _collect_targets(self, horizon_seconds: float, future: History) -> None:
-        begins, ends = (future.seconds.searchsorted(self.cuts + after, side="left") for after in (0, horizon_seconds))
-        cuts, items, strengths = [], [], []
-        for number, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-            positive = np.maximum(future.strength[begin:end], 0)
-            chosen = positive > 0
-            found, place = np.unique(future.item[begin:end][chosen], return_inverse=True)
-            cuts.append(np.full(len(found), number))
-            items.append(found)
-            strengths.append(np.bincount(place, weights=positive[chosen], minlength=len(found)))
-        self.target_cut = np.concatenate(cuts)
-        self.target_item = np.concatenate(items)
-        self.target_strength = np.concatenate(strengths)
-        self.target_pair = self._pairs_of_targets()
-
-    def _collect_sessions(self, future: History) -> None:
-        """The first session that starts after each cut, and which of the items known at the cut it holds."""
-        starts = np.append(np.flatnonzero(future.session_start), len(future))
-        place = np.searchsorted(starts[:-1], future.seconds.searchsorted(self.cuts, side="left"))
-        seen = np.zeros(len(self.pair_item), dtype=np.bool_)
-        seen[self.term_pair] = True
-        self.session_delay_days, self.session_items = np.zeros(len(self.cuts)), np.zeros(len(self.cuts))
-        holds = np.zeros(len(self.pair_item))
-        for cut, first in enumerate(place):
-            pairs = slice(cut * len(self.items), (cut + 1) * len(self.items))
-            chosen = slice(*starts[first : first + 2]) if first + 1 < len(starts) else slice(0)
-            found = np.unique(future.item[chosen][future.strength[chosen] > 0])
-            if not len(found):
-                seen[pairs] = False
-                continue
-            self.session_delay_days[cut] = (future.seconds[chosen.start] - self.cuts[cut]) / SECONDS_PER_DAY
-            self.session_items[cut] = len(found)
-            place_of, known = self._known(found)
-            holds[cut * len(self.items) + place_of[known]] = 1
-        self.session_pair = np.flatnonzero(seen)
-        self.session_holds = holds[seen]
-
-    def _pairs_of_targets(self) -> NDArray[np.int64]:
-        """Pair of each target, -1 where the user has no event on the item."""
-        place, known = self._known(self.target_item)
-        return np.where(known, self.target_cut * len(self.items) + place, -1)
-
-    def _known(self, items: Indexes) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Where among the user's items some would stand, and whether they do."""
-        place = np.minimum(np.searchsorted(self.items, items), max(len(self.items) - 1, 0))
-        return place, self.items[place] == items if len(self.items) else np.zeros(len(items), dtype=np.bool_)
-
-
-def _encoder_input(parts: Sequence[_UserPart], length: int) -> EncoderInput:
-    rows = sum(len(part.cuts) for part in parts)
-    width = (rows, length)
-    cuts = EncoderInput(
-        item=np.zeros(width, dtype=np.int32),
-        type=np.zeros(width, dtype=np.int32),
-        strength=np.zeros(width, dtype=np.float32),
-        features=np.zeros((*width, SEQUENCE_FEATURES), dtype=np.float32),
-        age_days=np.zeros(width, dtype=np.float32),
-        length=np.zeros(rows, dtype=np.int32),
-        days_since_last=np.zeros(rows, dtype=np.float32),
-    )
-    row = 0
-    for part in parts:
-        history = part.history
-        for cut, known in zip(part.cuts, part.known, strict=True):
-            chosen = slice(max(0, known - length), known)
-            count = chosen.stop - chosen.start
-            cuts.item[row, :count] = history.item[chosen]
-            cuts.type[row, :count] = history.type[chosen]
-            cuts.strength[row, :count] = history.strength[chosen]
-            cuts.features[row, :count] = history.sequence_features[chosen]
-            cuts.age_days[row, :count] = (history.seconds[known - 1] - history.seconds[chosen]) / SECONDS_PER_DAY
-            cuts.length[row] = count
-            cuts.days_since_last[row] = (cut - history.seconds[known - 1]) / SECONDS_PER_DAY
-            row += 1
-    return cuts
-
-
-def _joined(parts: Sequence[NDArray[Any]], kind: type[np.generic], *width: int) -> NDArray[Any]:
-    if not parts:
-        return np.empty((0, *width), dtype=kind)
-    joined: NDArray[Any] = np.concatenate(parts).astype(kind, copy=False)
-    return joined

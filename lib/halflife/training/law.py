@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from halflife.decay import decay_integral
 from halflife.model.losses import LEAST_STRENGTH
-from halflife.training.examples import History, batch_of
+from halflife.training.batches import batch_of
+from halflife.training.examples import History
 from halflife.training.validation import CUTOFF, ValidationUsers, ndcg_and_recall
 
 Floats = NDArray[np.float64]

@@ -30,9 +30,10 @@ from halflife.model.batch import Batch
 from halflife.model.network import Network
 from halflife.training import feed, law
 from halflife.training.augmentation import augmented
+from halflife.training.batches import batch_of
 from halflife.training.champion import Champion
 from halflife.training.checkpoint import Checkpoints, Position
-from halflife.training.examples import History, batch_of, random_cuts
+from halflife.training.examples import History, random_cuts
 from halflife.training.initial import (
     ITEM_SUMS,
     ItemCounts,

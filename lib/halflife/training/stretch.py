@@ -14,7 +14,8 @@ from halflife.decay import SECONDS_PER_DAY
 from halflife.model.batch import Batch
 from halflife.model.losses import stretched_likelihoods
 from halflife.model.network import Network
-from halflife.training.examples import History, Times, batch_of
+from halflife.training.batches import batch_of
+from halflife.training.examples import History, Times
 from halflife.training.tensors import batch_specs
 
 GRID: Final = np.linspace(-1.0, 1.0, 41)

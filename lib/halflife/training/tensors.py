@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from halflife.training.examples import batch_of
+from halflife.training.batches import batch_of
 
 
 def batch_specs(sequence_length: int) -> Any:

@@ -15,7 +15,8 @@ from halflife.decay import SECONDS_PER_DAY
 from halflife.model.batch import Batch, Indexes
 from halflife.model.losses import errors, expected_strengths, losses_of, strengths_and_order, weighted
 from halflife.model.network import Network
-from halflife.training.examples import History, Times, batch_of, next_session
+from halflife.training.batches import batch_of
+from halflife.training.examples import History, Times, next_session
 from halflife.training.tensors import batch_specs
 
 CUTOFF = 10
