@@ -22,6 +22,7 @@ from halflife.model.batch import Batch
 from halflife.model.content import ItemContent
 from halflife.model.features import encoder_input
 from halflife.model.network import Network, Stretch
+from halflife.model.recurrent import fused_lstm
 from halflife.scoring import pairs
 from halflife.training.batches import batch_of
 from halflife.training.examples import COLUMNS, History, history_of, pace
@@ -361,6 +362,7 @@ def test_dropout_is_for_training_only_and_never_inside_a_layer() -> None:
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 def test_recurrent_layers_take_the_fast_path_of_cudnn(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keras is made to believe in a GPU: its own conditions must lead every layer to the cuDNN operation, unmasked."""
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: ["a GPU"])
     rnn = importlib.import_module("keras.src.backend.tensorflow.rnn")
     masks = []
 
@@ -373,6 +375,35 @@ def test_recurrent_layers_take_the_fast_path_of_cudnn(kind: str, monkeypatch: py
     network = network_of(VARIANTS[kind], dropout=0.2)
     losses.user_vectors(network, some_batch().cuts, training=True)
     assert masks == [None] * len(network.encoder.stack)
+
+
+def test_the_fused_lstm_has_the_values_and_gradients_of_keras() -> None:
+    layer = keras.layers.LSTM(6, return_sequences=True)
+    layer.build((None, None, 5))
+    rng = np.random.default_rng(3)
+    layer.cell.bias.assign(rng.normal(size=24))
+    inputs, upstream = (tf.constant(rng.normal(size=(7, 9, width)), tf.float32) for width in (5, 6))
+    weights, found = [weight.value for weight in layer.weights], []
+    for call in (layer, lambda rows: tf.transpose(fused_lstm(layer, tf.transpose(rows, [1, 0, 2])), [1, 0, 2])):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = call(inputs)
+        found.append([outputs, *tape.gradient(outputs, [inputs, *weights], upstream)])
+    for fused, plain in zip(*found, strict=True):
+        np.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_the_fused_lstm_has_no_gradient_where_it_has_no_rows() -> None:
+    """Its kernel leaves the gradient unwritten then, with whatever stood in memory."""
+    layer = keras.layers.LSTM(16, return_sequences=True)
+    layer.build((None, None, 16))
+    for _ in range(20):
+        junk = [tf.fill(weight.shape, np.float32(np.nan)) for weight in layer.weights for _ in range(4)]
+        del junk
+        with tf.GradientTape() as tape:
+            outputs = tf.reduce_sum(fused_lstm(layer, tf.zeros([3, 0, 16])))
+        for gradient in tape.gradient(outputs, [weight.value for weight in layer.weights]):
+            np.testing.assert_array_equal(gradient, tf.zeros_like(gradient))
 
 
 def test_items_of_one_category_share_what_is_learned_of_it(network: Network) -> None:

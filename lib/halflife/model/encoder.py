@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from halflife.decay import LN2
 from halflife.model.architecture import HEAD_SIZE, HEADS, Architecture
+from halflife.model.recurrent import fused_lstm
 
 Tensor = Any
 Weights = dict[str, NDArray[np.float32]]
@@ -33,6 +34,7 @@ class Encoder(keras.Model):  # type: ignore[misc]
         self.event_types = architecture.event_types
         self.project = keras.layers.Dense(architecture.encoder_units[0], name="project")
         self.stack = [_layer(architecture.encoder, *place) for place in enumerate(architecture.layers(), start=1)]
+        self.fused = architecture.encoder == "lstm" and not tf.config.get_visible_devices("GPU")
         self.dropout = [keras.layers.Dropout(dropout) for _ in self.stack]
         self.content = keras.layers.Dense(channels, name="content") if architecture.attention else None
         self.age_weight = None
@@ -70,15 +72,25 @@ class Encoder(keras.Model):  # type: ignore[misc]
         """
         kinds = tf.one_hot(types, self.event_types)
         state = self.project(tf.concat([inputs, features, kinds, strength[..., None]], axis=-1))
-        elapsed = tf.math.log1p(tf.maximum(age_days[:, None, :] - age_days[:, :, None], 0.0))
-        for dropout, layer in zip(self.dropout, self.stack, strict=True):
-            state = dropout(state, training=training)
-            state = layer(state, elapsed) if isinstance(layer, CausalBlock) else layer(state)
+        state = self._stacked(state, age_days, training)
         weights = self._attention(state, age_days, length, half_lives_days)
         states = tf.einsum("blk,blh->bkh", weights, state)
         items = tf.einsum("blk,bld->bkd", weights, inputs)
         read = tf.einsum("bkh,khd->bkd", states, self.from_state.value)
         return read + tf.einsum("bkd,kde->bke", items, self.from_items.value) + self.everyone.value
+
+    def _stacked(self, state: Tensor, age_days: Tensor, training: bool) -> Tensor:
+        """What the stack makes of (B, L, units of the first layer): (B, L, units of the last)."""
+        if self.fused:
+            state = tf.transpose(state, [1, 0, 2])
+            for dropout, layer in zip(self.dropout, self.stack, strict=True):
+                state = fused_lstm(layer, dropout(state, training=training))
+            return tf.transpose(state, [1, 0, 2])
+        elapsed = tf.math.log1p(tf.maximum(age_days[:, None, :] - age_days[:, :, None], 0.0))
+        for dropout, layer in zip(self.dropout, self.stack, strict=True):
+            state = dropout(state, training=training)
+            state = layer(state, elapsed) if isinstance(layer, CausalBlock) else layer(state)
+        return state
 
     def _attention(self, state: Tensor, age_days: Tensor, length: Tensor, half_lives_days: Tensor) -> Tensor:
         """Weights (B, L, K): content plus the channel's own decay of the age; all zero for a user without events."""

@@ -85,13 +85,13 @@ def decay_integral(age_days: Tensor, half_lives_days: Tensor, horizon_days: floa
 
 
 def user_readouts(network: Network, cuts: EncoderInput, training: bool = False) -> Tensor:
-    """p_uk of each cut, (C, K, d)."""
+    """p_uk of each cut, (C, K, d); what is padding in every row is cut off first."""
+    longest = tf.maximum(tf.reduce_max(cuts.length), 1)
+    padded = (cuts.item, cuts.features, cuts.type, cuts.strength, cuts.age_days)
+    item, *others = (tf.convert_to_tensor(column)[:, :longest] for column in padded)
     return network.encoder(
-        network.items.inputs(cuts.item),
-        cuts.features,
-        cuts.type,
-        cuts.strength,
-        cuts.age_days,
+        network.items.inputs(item),
+        *others,
         cuts.length,
         network.half_lives.days(),
         training=training,
