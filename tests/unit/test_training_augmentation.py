@@ -45,6 +45,17 @@ def test_a_history_that_begins_later_knows_nothing_before(user: int, first: int)
     assert_same(late, history_of(row_of(columns_of(*_log(expected)), 64), AS_OF))
 
 
+def test_sessions_of_one_instant_may_lose_any_of_their_events() -> None:
+    """Two baskets that a log books at the same second stand among each other, each counting its own events."""
+    columns = columns_of(np.full(6, BEGIN), np.arange(6), np.ones(6))
+    columns["session_position"] = np.array([0, 0, 1, 1, 2, 2], dtype=np.int32)
+    history = history_of(row_of(columns, 8), AS_OF)
+    for dropped in range(2**6 - 1):
+        found = without(history, (dropped >> np.arange(6)) % 2 == 1)
+        assert (found.columns["session_position"] >= 0).all()
+        assert np.isfinite(found.jump_features).all()
+
+
 @settings(max_examples=30, deadline=None)
 @given(user=st.integers(0, 20), seed=st.integers(0, 99))
 def test_a_history_without_some_events_is_as_if_they_had_not_happened(user: int, seed: int) -> None:

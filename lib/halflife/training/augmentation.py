@@ -65,7 +65,8 @@ def _retold(history: History, seconds: Times, kept: Chosen) -> History:
     """
     columns = history.columns
     count = columns["revisit_count"] - _earlier(history.item, ~kept)
-    position = columns["session_position"] - _earlier(_sessions(history), ~kept)
+    # Two sessions of one instant stand among each other and count as one: more may be gone than came before.
+    position = np.maximum(columns["session_position"] - _earlier(_sessions(history), ~kept), 0)
     gap = np.expm1(columns["gap_log"][:1].astype(np.float64))
     before = np.where(gap > 0, history.seconds[:1] - gap, seconds[kept][:1])  # no gap: nothing came before
     return _history(
