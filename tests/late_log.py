@@ -61,7 +61,7 @@ sessionize:
   late_days: 2
   missing_dwell: {{strategy: mean, by: event_type}}
   max_events_per_day: 60
-  max_quarantine_share: 0.9
+alarms: {{quarantine_share: {{high: 0.9}}}}
 """
 
 

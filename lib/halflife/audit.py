@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,19 +23,6 @@ def intake_adds_up(intake: Path) -> dict[str, int]:
             )
         totals = {name: total + row[name] for name, total in totals.items()}
     return totals
-
-
-def quarantine_within(reasons: Counter[str], rows_read: int, bound: float) -> None:
-    """Raises AuditError with the top reasons where more than the `bound` share of the rows was rejected."""
-    rejected = reasons.total()
-    if rejected <= bound * rows_read:
-        return
-    top = sorted(reasons.items(), key=lambda reason: (-reason[1], reason[0]))[:3]
-    shown = ", ".join(f"{reason} {count:,}" for reason, count in top)
-    raise AuditError(
-        f"{rejected:,} of {rows_read:,} rows read were rejected ({shown}), more than "
-        f"sessionize.max_quarantine_share={bound}; nothing was published; mend the source, or raise the bound"
-    )
 
 
 def same_count(what: str, found: int, expected: int) -> None:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from halflife import config as configuration
+from halflife.alarms import Watch
 from halflife.config import Config
 from halflife.errors import ConfigError, HalflifeError
 from halflife.progress import Progress
@@ -72,6 +73,13 @@ class Job:
         return Warehouse(self.config.warehouse)
 
     @cached_property
+    def alarms(self) -> Watch:
+        """What the run holds its figures against: the config's bounds, and the last nights of the same job."""
+        nights = [night for night in self.warehouse.nights(self.name) if night < self.as_of]
+        manifests = (self.warehouse.manifest(self.name, night) for night in nights[-self.config.alarms.recent_nights :])
+        return Watch(self.config.alarms, [manifest for manifest in manifests if manifest is not None])
+
+    @cached_property
     def progress(self) -> Progress:
         """Where the job shows how far it is."""
         return Progress(lambda: _running_tasks(self.spark))
@@ -97,7 +105,7 @@ class Job:
                 self.status.end("unchanged", 0, line)
             return
         with self.warehouse.staged(opened) as run:
-            figures = stage(run)
+            figures = {**stage(run), **self.alarms.described()}
             self.spark.catalog.clearCache()  # of several nights, none leaves what it kept to the next
             with self.stage("publish"):
                 manifest = self.warehouse.publish(
@@ -120,6 +128,8 @@ class Job:
             for name, value in manifest["metrics"].items()
             if isinstance(value, int | float)
         )
+        for alarm in self.alarms.raised:
+            print(f"{self.name} {self.as_of}: ALARM: {alarm}", file=self.console)
         return self._say(f"published {tables or manifest['run_id']}" + (f" ({figures})" if figures else ""))
 
     def show(self, table: Table) -> None:

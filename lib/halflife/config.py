@@ -14,13 +14,24 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from halflife.errors import ConfigError
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+# YAML reads a plain `off` as false.
+OffIsAWord = BeforeValidator(lambda value: "off" if value is False else value)
 
 
 # Apache's and nginx's combined log format: the host, identity and user of the client; the time between brackets; the
@@ -262,7 +273,6 @@ class SessionizeConfig(Section):
     max_events_per_day: PositiveInt | None = Field(default=None, description="of one user; more look like a bot")
     missing_dwell: MissingConfig = MissingConfig()
     missing_rating: MissingConfig = MissingConfig()
-    max_quarantine_share: Share = 0.5
     allow_empty_night: bool = False
     users_per_file: PositiveInt = Field(default=4_096, description="of sequences")
 
@@ -400,7 +410,7 @@ class TrainConfig(Section):
     ranking_weight: Annotated[float, Field(ge=0)] = Field(
         default=2.0, description="of the order of the next session's items, beside the likelihood; 0 is off"
     )
-    gate: Literal["enforce", "warn", "off"] = Field(
+    gate: Annotated[Literal["enforce", "warn", "off"], OffIsAWord] = Field(
         default="enforce",
         description="whether a model that is no better than the tuned half-life or the present model stays unpublished",
     )
@@ -419,12 +429,6 @@ class TrainConfig(Section):
     @classmethod
     def _one_loss(cls, value: object) -> object:
         return {value: 1.0} if isinstance(value, str) else value
-
-    @field_validator("gate", mode="before")
-    @classmethod
-    def _off_is_a_word(cls, value: object) -> object:
-        """YAML reads a plain `off` as false."""
-        return "off" if value is False else value
 
     @model_validator(mode="after")
     def _a_shard_for_each_rank(self) -> TrainConfig:
@@ -558,6 +562,70 @@ class EvaluateConfig(Section):
         return tuple(name for name in self.baselines if name != "constant_rate")
 
 
+class AlarmConfig(Section):
+    """The bounds of one figure, and what happens outside them: stop the run (exit 4, nothing is published), warn, or
+    nothing. With times_median they are multiples of the median of the last nights; there is none without such nights.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    action: Annotated[Literal["stop", "warn", "off"], OffIsAWord] = "warn"
+    times_median: bool = False
+
+    @model_validator(mode="after")
+    def _low_below_high(self) -> AlarmConfig:
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        return self
+
+
+class AlarmsConfig(Section):
+    """What is watched of every run. A figure's keys that are left out keep the values that stand here."""
+
+    recent_nights: PositiveInt = Field(default=7, description="whose median is the unit of times_median")
+    rows_per_day: AlarmConfig = Field(
+        default=AlarmConfig(low=0.2, high=5.0, times_median=True),
+        description="sessionize: accepted events a day since the last night",
+    )
+    quarantine_share: AlarmConfig = Field(
+        default=AlarmConfig(high=0.5, action="stop"), description="sessionize: rejected rows of all that were read"
+    )
+    encoded_share: AlarmConfig = Field(
+        default=AlarmConfig(low=0.2, high=5.0, times_median=True),
+        description="score: users whom the encoder met, of all; not where the states were made anew",
+    )
+    score_quantiles: AlarmConfig = Field(
+        default=AlarmConfig(low=0.5, high=2.0, times_median=True),
+        description="score: each of score_p50, score_p90, score_p99 and score_p99.9",
+    )
+    calibration: AlarmConfig = Field(
+        default=AlarmConfig(low=0.5, high=2.0),
+        description="evaluate: of a matured night, the mean score over the share of pairs that came true",
+    )
+    log_loss_lead: AlarmConfig = Field(
+        default=AlarmConfig(low=0.0),
+        description="evaluate: how much lower the scores' log loss is than that of popularity, of the latter",
+    )
+    ndcg_lead: AlarmConfig = Field(
+        default=AlarmConfig(low=0.0),
+        description="evaluate: NDCG of the recommendations minus that of popularity, at evaluate.tuning_cutoff",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_the_defaults(cls, given: Any) -> Any:
+        """`quarantine_share: {high: .3}` still stops."""
+        if not isinstance(given, dict):
+            return given
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        return {
+            name: {**defaults[name].model_dump(), **value}
+            if isinstance(value, dict) and isinstance(defaults.get(name), AlarmConfig)
+            else value
+            for name, value in given.items()
+        }
+
+
 class Config(Section):
     """The whole configuration of every job; each job reads its own part."""
 
@@ -572,6 +640,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     score: ScoreConfig = ScoreConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    alarms: AlarmsConfig = AlarmsConfig()
 
     @model_validator(mode="after")
     def _source_types_are_known(self) -> Config:

@@ -249,7 +249,7 @@ FAILURES = {
         "no column 'visitor' (for user)",
     ),
     "log too short": ("train", FIRST, ["train.validation_days=60"], 3, "nothing is left to learn from"),
-    "audit": ("sessionize", FIRST, [ELSEWHERE, "sessionize.max_quarantine_share=0.0001"], 4, "rejected (missing_user"),
+    "audit": ("sessionize", FIRST, [ELSEWHERE, "alarms.quarantine_share.high=0.0001"], 4, "rejected: missing_user"),
     "broken file": (
         "sessionize",
         NEXT,

@@ -158,7 +158,7 @@ def again(executed: Executed, one_go: Nights, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="module")
 def resumed(executed: Executed, one_by_one: Nights, tmp_path_factory: pytest.TempPathFactory) -> Nights:
     """The last two nights of `one_by_one` run again, with a config that differs where it makes no difference."""
-    made = one_by_one.copy(tmp_path_factory.mktemp("resumed"), "sessionize.max_quarantine_share=0.95")
+    made = one_by_one.copy(tmp_path_factory.mktemp("resumed"), "sessionize.max_id_length=1023")
     before = made.links()
     with pytest.raises(ConfigError, match=f"run them again with it: --from {days(7, 7)[0]} --as-of {LAST}"):
         made.run(*days(7, 7))

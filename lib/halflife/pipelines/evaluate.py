@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from halflife.command import Job
 from halflife.errors import InputMissingError
-from halflife.evaluation import backtest
+from halflife.evaluation import backtest, trust
 from halflife.evaluation.backtest import Evaluation, MetricRow, Night, PublishedScores, SummaryRow
 from halflife.evaluation.ranking import ModelInputs, PublishedLists
 from halflife.evaluation.rates import Universe
@@ -23,7 +23,7 @@ from halflife.model import artifact
 from halflife.nights import instant
 from halflife.warehouse import Run, digests
 
-NAME = "halflife"
+NAME, LIST = "halflife", "halflife_list"
 # What the terminal shows of the metrics table.
 RANKING = ("ndcg@10", "recall@10", "hit_rate@10", "mrr@10", "horizon_ndcg@10", "horizon_recall@10")
 PROBABILITY = ("log_loss", "auc", "brier", "calibration_error", "mean_score", "base_rate")
@@ -69,6 +69,7 @@ def _stage(job: Job, run: Run, nights: Sequence[date]) -> dict[str, Any]:
     """Write the metrics, as a table and as JSON, and show them; returns the figures for the manifest."""
     events = job.warehouse.read(job.spark, "events", job.as_of)
     found = backtest.evaluate(events, [_night(job, night) for night in nights], job.config.evaluate, job.stage)
+    _watch(job, nights, found.rows)
     run.write("metrics", found.table(events), sort=["night", "segment", "model", "metric"])
     run.path("evaluation").mkdir()
     (run.path("evaluation") / "metrics.json").write_text(json.dumps(_as_json(found), indent=1), encoding="utf-8")
@@ -80,6 +81,23 @@ def _stage(job: Job, run: Run, nights: Sequence[date]) -> dict[str, Any]:
         "tuned_half_life_days": found.tuned_half_life_days,
         "seconds": job.progress.seconds,
     }
+
+
+def _watch(job: Job, nights: Sequence[date], rows: Sequence[MetricRow]) -> None:
+    """Whether the nights' scores and recommendations can be believed."""
+    for night in nights:
+        of_night = (row for row in rows if row.night == night)
+        found = trust.figures(of_night, NAME, LIST, job.config.evaluate.tuning_cutoff)
+        if not _free(job.warehouse.manifest("score", night)):
+            found.pop("ndcg_lead", None)
+        for figure, value in found.items():
+            job.alarms.figures(figure, {f"{figure} of {night}": value})
+
+
+def _free(manifest: Mapping[str, Any] | None) -> bool:
+    """Whether recommendations were of any items: else popular ones may have been left out."""
+    made_with = (manifest or {})["config"]["score"]
+    return not made_with.get("exclude_seen") and made_with.get("max_per_category") is None
 
 
 def _as_json(found: Evaluation) -> list[dict[str, Any]]:
@@ -135,7 +153,7 @@ def _night(job: Job, night: date) -> Night:
         as_of=night,
         horizon_days=_figures(job, night)["horizon_days"],
         model=ModelInputs(NAME, _scorer(job, night, items), store.read(spark, "user_states", night), memory),
-        lists=PublishedLists(f"{NAME}_list", lists.select("user_index", "rank", "item_index")),
+        lists=PublishedLists(LIST, lists.select("user_index", "rank", "item_index")),
         scores=PublishedScores(NAME, store.read(spark, "scores", night), universe) if _whole(made_with) else None,
         revivals=Revivals(memory, made_with["revival_silence_days"]),
     )

@@ -123,9 +123,14 @@ def _published(job: Job, before: date | None, since: datetime | None) -> DataFra
 def stage_quarantine(job: Job, night: Run, brought: Intake, reasons: Counter[str]) -> Counts:
     """Write what is rejected; returns the rows of each file. `reasons` counts what there is to write.
 
-    Raises AuditError where it is more than the config bears.
+    Raises AuditError where it is more than alarms.quarantine_share bears.
     """
-    audit.quarantine_within(reasons, sum(brought.rows_read.values()), job.config.sessionize.max_quarantine_share)
+    if read := sum(brought.rows_read.values()):
+        top = sorted(reasons.items(), key=lambda reason: (-reason[1], reason[0]))[:3]
+        shown = ", ".join(f"{reason} {count:,}" for reason, count in top)
+        rejected = reasons.total()
+        because = f"{rejected:,} of {read:,} rows read were rejected: {shown}"
+        job.alarms.figures("quarantine_share", {"quarantine_share": rejected / read}, because)
     if not reasons:  # another pass over all records would find nothing
         night.write_rows("quarantine", [])
         return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -35,6 +36,10 @@ LARGEST_STRENGTH = 1e5
 
 # To be raised where the code makes other states from the same events: those that are there are then made anew.
 STATES = 1
+
+# What of the config says which pairs `scores` has.
+WHICH_PAIRS = ("output", "floor")
+WATCHED_QUANTILES = ("p50", "p90", "p99", "p99.9")
 
 # What of the config is in the state of a pair.
 IN_STATES = ("revival_retained_share", "revival_silence_days", "faded_below")
@@ -82,6 +87,7 @@ def _stage(job: Job, night: Run, trained: date | None, before: date | None) -> d
         scored = stage_scores(job, night, model)
         stage_trend(job, night, model, before)
         job.progress.say(f"{scored['pairs']:,} pairs")
+    _watch(job, model, None if kept is None else encoded / max(encoded + skipped, 1), scored["score_histogram"])
     return {
         "model": model.version,
         "model_kind": model.kind,
@@ -256,9 +262,24 @@ def stage_scores(job: Job, night: Run, model: Model) -> dict[str, Any]:
     return {"pairs": pairs, "pairs_below_floor": left_out, "score_histogram": histogram.described(counts)}
 
 
-def _comparable(job: Job, before: date, model: Model) -> bool:
+def _watch(job: Job, model: Model, encoded_share: float | None, histogram: Mapping[str, Any]) -> None:
+    """Compare tonight with the last nights; a share of None says that all had to be encoded anew."""
+    if encoded_share is not None:
+        job.alarms.figures("encoded_share", {"encoded_share": encoded_share})
+    asked = job.config.score.model_dump(include=set(WHICH_PAIRS))
+
+    def same_pairs(manifest: Mapping[str, Any]) -> bool:
+        then = manifest["config"]["score"]
+        return _comparable(manifest, model) and all(then.get(key) == value for key, value in asked.items())
+
+    quantiles = {f"score_{name}": histogram["quantiles"].get(name) for name in WATCHED_QUANTILES}
+    found = {name: value for name, value in quantiles.items() if value is not None}
+    job.alarms.figures("score_quantiles", found, comparable=same_pairs)
+
+
+def _comparable(manifest: Mapping[str, Any], model: Model) -> bool:
     """Whether a night's strengths are of tonight's kind: another law or horizon is no trend."""
-    figures = (job.warehouse.manifest("score", before) or {})["metrics"]
+    figures = manifest["metrics"]
     return bool(figures["model_kind"] == model.kind and figures["horizon_days"] == model.horizon_days)
 
 
@@ -274,6 +295,7 @@ def stage_trend(job: Job, night: Run, model: Model, before: date | None) -> None
         F.count_if(F.col("score") >= job.config.score.interested_above).alias("users"),
     )
     tonight = {row["category"]: (row["strength"], row["users"]) for row in totals.collect()}
-    rows = [] if before is None or not _comparable(job, before, model) else job.warehouse.rows("category_trend", before)
+    last = before and job.warehouse.manifest("score", before)
+    rows = job.warehouse.rows("category_trend", before) if before and last and _comparable(last, model) else []
     known = {row["category"]: row["strengths"] for row in rows}
     night.write_rows("category_trend", rollups.trend(job.as_of, tonight, known, before))

@@ -78,4 +78,6 @@ def _stage(
         span = history.window_of(job, before, census.first_day, requests)
         walked = history.stage(job, night, span, brought, requests)
     totals = intake.stage_intake(job, night, brought, walked.accepted, rejected, walked.duplicates)
+    if before is not None:  # how many days the first night brings is not known
+        job.alarms.figures("rows_per_day", {"rows_per_day": totals["accepted"] / (job.as_of - before).days})
     return {**totals, "active_users": census.active_users, "settled_before": span.settled_before.isoformat()}
