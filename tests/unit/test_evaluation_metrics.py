@@ -66,16 +66,18 @@ def relevant(basket: NDArray[np.int64], items: int) -> NDArray[np.bool_]:
     return np.isin(np.arange(items), basket)[None, :]
 
 
-def oracle(ranked: list[int], basket: set[int], cutoff: int) -> tuple[float, float, float, float]:
-    """Recall, NDCG, hit rate and MRR of one user, word for word."""
-    dcg, reciprocal = 0.0, 0.0
+def oracle(ranked: list[int], basket: set[int], cutoff: int) -> tuple[float, ...]:
+    """Recall, precision, NDCG, hit rate, MRR and average precision of one user, word for word."""
+    dcg, reciprocal, precisions = 0.0, 0.0, 0.0
     for place, item in enumerate(ranked[:cutoff]):
         if item in basket:
             dcg += 1 / np.log2(place + 2)
             reciprocal = reciprocal or 1 / (place + 1)
+            precisions += len(set(ranked[: place + 1]) & basket) / (place + 1)
     ideal = sum(1 / np.log2(place + 2) for place in range(min(cutoff, len(basket))))
     found = set(ranked[:cutoff]) & basket
-    return len(found) / len(basket), dcg / ideal, float(bool(found)), reciprocal
+    recall, precision = len(found) / len(basket), len(found) / cutoff
+    return recall, precision, dcg / ideal, float(bool(found)), reciprocal, precisions / len(basket)
 
 
 @given(seeds, st.integers(1, 40), st.integers(1, 20))
@@ -85,9 +87,11 @@ def test_the_ranking_metrics_are_the_oracles(seed: int, items: int, cutoff: int)
     found = metrics.hits(ranked, relevant(basket, items))
     values = (
         metrics.recall_at(found, [basket.size], cutoff),
+        metrics.precision_at(found, cutoff),
         metrics.ndcg_at(found, [basket.size], cutoff),
         metrics.hit_rate_at(found, cutoff),
         metrics.mrr_at(found, cutoff),
+        metrics.average_precision_at(found, [basket.size], cutoff),
     )
     expected = oracle(ranked[0].tolist(), set(basket.tolist()), cutoff)
     assert [float(value[0]) for value in values] == pytest.approx(expected)

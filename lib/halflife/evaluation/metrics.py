@@ -35,6 +35,23 @@ def recall_at(found: NDArray[np.bool_], basket_sizes: ArrayLike, cutoff: int) ->
     return share
 
 
+def precision_at(found: NDArray[np.bool_], cutoff: int) -> Floats:
+    """Share of the first `cutoff` places that are in the basket: found (B, k) gives (B,)."""
+    share: Floats = found[:, :cutoff].sum(axis=1) / cutoff
+    return share
+
+
+def average_precision_at(found: NDArray[np.bool_], basket_sizes: ArrayLike, cutoff: int) -> Floats:
+    """Precision at each hit among the first `cutoff` places, added up, over the whole basket: (B, k), (B,) give (B,).
+
+    Its mean is MAP as in Microsoft Recommenders; others divide by min(cutoff, basket size).
+    """
+    shown = found[:, :cutoff]
+    precision = np.cumsum(shown, axis=1) / np.arange(1, shown.shape[1] + 1)
+    average: Floats = (precision * shown).sum(axis=1) / np.asarray(basket_sizes, dtype=np.float64)
+    return average
+
+
 def ndcg_at(found: NDArray[np.bool_], basket_sizes: ArrayLike, cutoff: int) -> Floats:
     """Normalised discounted cumulative gain of a binary relevance (Järvelin and Kekäläinen, 2002).
 

@@ -155,5 +155,10 @@ class Sar:
     def __call__(self, block: Block) -> Integers:
         """Columns (B, count), best first."""
         weights = [decay(history.age_days, [self.half_life_days])[:, 0] for history in block.histories]
-        scores = (_stacked(block.histories, weights, self.similarity.shape[0]) @ self.similarity).toarray()
-        return top_columns(scores + np.float32(POPULARITY_BACKOFF) * self.popularity_share, self.count)
+        return top_columns(self.scores(block.histories, weights), self.count)
+
+    def scores(self, histories: Sequence[History], weights: Sequence[Floats]) -> Floats:
+        """Scores (B, n) of histories whose entries count their weights."""
+        scores = (_stacked(histories, weights, self.similarity.shape[0]) @ self.similarity).toarray()
+        backed: Floats = scores + np.float32(POPULARITY_BACKOFF) * self.popularity_share
+        return backed

@@ -72,9 +72,12 @@ class PublishedLists:
     recommendations: DataFrame
 
 
+RANKING: Final = ("recall", "precision", "ndcg", "hit_rate", "mrr", "map")
+
+
 def metric_names(cutoffs: Sequence[int]) -> list[str]:
     """The metrics of one ranking, in the order of their columns."""
-    return [f"{metric}@{cutoff}" for cutoff in cutoffs for metric in ("recall", "ndcg", "hit_rate", "mrr")]
+    return [f"{metric}@{cutoff}" for cutoff in cutoffs for metric in RANKING]
 
 
 def popularity_name(cutoff: int) -> str:
@@ -218,9 +221,11 @@ class _BlockWork:
             for cutoff in self.cutoffs:
                 values += [
                     metrics.recall_at(found, sizes, cutoff),
+                    metrics.precision_at(found, cutoff),
                     metrics.ndcg_at(found, sizes, cutoff),
                     metrics.hit_rate_at(found, cutoff),
                     metrics.mrr_at(found, cutoff),
+                    metrics.average_precision_at(found, sizes, cutoff),
                 ]
             of_places = np.where(ranked >= 0, share[np.maximum(ranked, 0)], 0.0)
             for cutoff in self.cutoffs:
