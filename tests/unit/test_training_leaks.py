@@ -53,7 +53,7 @@ def arrays_of(found: Any) -> list[NDArray[Any]]:
 def examples(histories: list[History]) -> list[NDArray[Any]]:
     """What is input of the examples at the cut."""
     batch = batch_of(histories, [np.array([CUT])] * len(histories), LENGTH, HORIZON)
-    return arrays_of((batch.history, batch.pairs, batch.cuts, batch.users, batch.sessions.pair[:0]))
+    return arrays_of((batch.history, batch.pairs, batch.cuts, batch.users))
 
 
 def counts(histories: list[History]) -> list[NDArray[Any]]:

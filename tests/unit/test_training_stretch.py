@@ -76,11 +76,15 @@ def test_where_little_is_known_the_stretch_is_small_and_without_events_there_is_
 
 def test_what_happens_after_the_night_changes_no_stretch(network: Network) -> None:
     night, stretches = BEGIN + 60 * DAY, Stretches(network)
-    known = [history_of({**row_of(user_events(user), 64), "user_index": user}, night) for user in range(6)]
-    _, found = stretches.of(known, night)
-    # Without what is known of the last days there is another answer, so the night is looked at up to its end.
-    assert not np.allclose(found, stretches.of(known, night - 14 * DAY)[1])
+    network.stretch.pace_weights.assign(np.full(PACE_FEATURES, 0.3))
+    whole = [history(user) for user in range(6)]
+    known = [user.before(night) for user in whole]
+    assert all(len(seen) < len(user) for seen, user in zip(known, whole, strict=True))
+    _, found = stretches.of(whole, night)
     np.testing.assert_array_equal(found, stretches.of(known, night)[1])
+    # Without what is known of the last days there is another answer, so the night is looked at up to its end.
+    assert not np.allclose(found, stretches.of(whole, night - 14 * DAY)[1])
+    network.stretch.pace_weights.assign(np.zeros(PACE_FEATURES))
 
 
 def test_likelihoods_of_stretches_differ_as_the_loss_does(network: Network) -> None:
