@@ -351,6 +351,7 @@ class TrainConfig(Section):
         {
             "launcher",
             "hosts",
+            "network_interface",
             "ranks",
             "start_timeout_seconds",
             "stall_timeout_seconds",
@@ -366,6 +367,11 @@ class TrainConfig(Section):
     )
     hosts: str = Field(
         default="localhost", min_length=1, description="of horovodrun, each with its ranks: gpu1:4,gpu2:4"
+    )
+    network_interface: str | None = Field(
+        default=None,
+        min_length=1,
+        description="what Horovod listens on, of a private network; null: loopback, for ranks on one machine",
     )
     ranks: PositiveInt = Field(default=2, description="Horovod processes, each on a core (a Spark task) or a GPU")
     shards: PositiveInt = Field(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from pyspark.sql import SparkSession
 
 from halflife.config import Config
 from halflife.errors import ConfigError
 from halflife.model import artifact
-from halflife.training import launch
+from halflife.training import launch, lifeline
 from halflife.training.launch import TrainedModel
+from halflife.training.leftovers import Keep
 from halflife.training.task import TrainingTask
 from training_log import AS_OF, ITEMS, row_of, user_events, write_rows
 
@@ -39,10 +44,32 @@ def two_ranks(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("two")
     write_rows(folder / "rows", [row_of(user_events(user), 64) for user in range(24)], [12, 2, 10])
     lines: list[Line] = []
-    trained = launch.train_model(
-        spark, folder / "rows", ITEMS, TYPES, AS_OF, CONFIG, folder / "work", lambda *line: lines.append(line)
-    )
+
+    def report(*line: Any) -> None:
+        lines.append(line)
+        heard.update(listening())
+
+    with lifeline.held(folder / "keep"):
+        trained = launch.train_model(
+            spark, folder / "rows", ITEMS, TYPES, AS_OF, CONFIG, folder / "work", report, Keep(folder / "keep")
+        )
     return trained, lines, folder / "rows"
+
+
+heard: set[str] = set()
+
+
+def listening() -> Iterator[str]:
+    """Addresses that this process and all below it listen on."""
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):  # short-lived ones end meanwhile
+            yield from (c.laddr.ip for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
+
+
+def refused(spark: SparkSession, folder: Path, config: Config) -> None:
+    """Training by a config that is refused."""
+    keep = Keep(folder / "keep")
+    launch.train_model(spark, folder / "rows", ITEMS, TYPES, AS_OF, config, folder / "work", lambda *_: None, keep)
 
 
 def task(rows: Path, work: Path) -> TrainingTask:
@@ -71,6 +98,11 @@ def test_two_ranks_train_one_model(two_ranks: tuple[TrainedModel, list[Line], Pa
     assert all(done <= total for _, done, total, _ in lines)
 
 
+def test_nothing_listens_but_on_loopback(two_ranks: tuple[TrainedModel, list[Line], Path]) -> None:
+    assert "127.0.0.1" in heard
+    assert {address.removeprefix("::ffff:") for address in heard} == {"127.0.0.1"}
+
+
 def test_the_same_seed_gives_the_same_model_on_every_rank(
     spark: SparkSession, two_ranks: tuple[TrainedModel, list[Line], Path], tmp_path: Path
 ) -> None:
@@ -93,11 +125,11 @@ def test_more_ranks_than_cores_are_refused_at_once(spark: SparkSession, tmp_path
     write_rows(tmp_path / "rows", [row_of(user_events(1), 64)], [1])
     config = CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"ranks": 64})})
     with pytest.raises(ConfigError, match=r"train\.ranks: 64 ranks need as many cores"):
-        launch.train_model(spark, tmp_path / "rows", ITEMS, TYPES, AS_OF, config, tmp_path / "work", lambda *_: None)
+        refused(spark, tmp_path, config)
 
 
 def test_validation_days_that_hold_no_horizon_are_refused(spark: SparkSession, tmp_path: Path) -> None:
     write_rows(tmp_path / "rows", [row_of(user_events(1), 64)], [1])
     config = CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"validation_days": 3})})
     with pytest.raises(ConfigError, match=r"train\.validation_days: 3 days"):
-        launch.train_model(spark, tmp_path / "rows", ITEMS, TYPES, AS_OF, config, tmp_path / "work", lambda *_: None)
+        refused(spark, tmp_path, config)

@@ -15,6 +15,7 @@ from halflife.synthetic import EXPONENTIAL, SyntheticLog, generate
 from halflife.training import launch
 from halflife.training.examples import History
 from halflife.training.fit import Returns, fitted_half_life
+from halflife.training.leftovers import Keep
 from synthetic_histories import end_of, histories_of
 from training_log import AS_OF, BEGIN, DAY, columns_of, row_of, write_rows
 
@@ -78,6 +79,6 @@ def test_the_train_function_publishes_the_fitted_half_life_where_the_config_asks
         # No rank is launched, so no Spark is needed.
         spark: Any = None
         trained = launch.train_model(
-            spark, tmp_path / "rows", items, ["buy"], end_of(log), config, work, lambda *_: None
+            spark, tmp_path / "rows", items, ["buy"], end_of(log), config, work, lambda *_: None, Keep(work)
         )
         assert artifact.load(trained.directory).half_lives_days == expected

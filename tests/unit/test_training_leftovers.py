@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from halflife.config import Config
-from halflife.errors import HalflifeError
+from halflife.config import Config, TrainConfig
+from halflife.errors import ConfigError, HalflifeError, InputMissingError
 from halflife.pipelines import train
-from halflife.training import launch, leftovers
+from halflife.training import horovodrun, launch, leftovers
 from halflife.training.gate import RefusedError
 from halflife.training.leftovers import Keep
 from halflife.training.task import RankResult, TrainingTask
@@ -40,10 +40,28 @@ def test_what_earlier_trainings_left_goes_and_what_is_used_or_later_stays(tmp_pa
     for age, curve in enumerate(curves):
         os.utime(curve, (1_000 + age, 1_000 + age))
     held = folder(tmp_path, "2026-02-23-ff")
+    drawing = folder(tmp_path / "tensorboard", held.name)
+    os.utime(drawing, (1_000, 1_000))
     with running(held):
         leftovers.prune(Keep(own, curves[0]), NIGHT, tensorboard_runs=2)
     assert [path.exists() for path in (own, killed, refused, later, held)] == [True, False, False, True, True]
-    assert [path.exists() for path in curves] == [False, False, False, True, True]
+    assert [path.exists() for path in (*curves, drawing)] == [False, False, False, True, True, True]
+
+
+def test_a_run_holds_its_folder_from_the_histories_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, other = Keep(folder(tmp_path, "2026-03-02-aa")), Keep(tmp_path / "2026-03-09-bb")
+    code = "import sys\nfrom datetime import date\nfrom pathlib import Path\nfrom halflife.training import leftovers\n"
+    code += "leftovers.prune(leftovers.Keep(Path(sys.argv[1])), date.fromisoformat(sys.argv[2]), 1)"
+
+    def histories(*_: Any) -> None:
+        subprocess.run([sys.executable, "-c", code, str(other.checkpoints), NIGHT.isoformat()], check=True)
+        assert own.checkpoints.exists()
+        raise InputMissingError("no events")
+
+    monkeypatch.setattr(train, "_histories", histories)
+    nothing: Any = None
+    with pytest.raises(InputMissingError):
+        train._stage(nothing, nothing, own, None)
 
 
 @contextmanager
@@ -61,6 +79,30 @@ def running(held: Path) -> Iterator[None]:
 
 def inputs(**section: Any) -> dict[str, Any]:
     return train.configured(Config.model_validate({**BASE, "train": section}))
+
+
+def test_ranks_on_several_machines_need_an_interface_of_their_own() -> None:
+    spread = TrainConfig(launcher="horovodrun", hosts="a:2,b:2", ranks=4)
+    with pytest.raises(ConfigError, match=r"train\.network_interface: .*name the interface of a private network"):
+        launch._run_on_hosts(Path("task.json"), spread)
+    assert launch._interface(spread.model_copy(update={"network_interface": "eth1"}), local=False) == "eth1"
+    assert launch._interface(spread, local=True) == "lo"
+    with pytest.raises(ConfigError, match=r"has no interface 'eth99' with an IPv4 address; it has .*lo"):
+        horovodrun.listen_on("eth99")
+
+
+def test_horovodrun_listens_on_the_interface_that_is_named_and_on_no_other() -> None:
+    """A rank looks at what its launcher listens on."""
+    rank = "import psutil; (launcher,) = [p for p in psutil.Process().parents() if p.cmdline()[1:3] == ['-m', '{0}']]; "
+    rank += "print({{c.laddr.ip for c in launcher.net_connections('tcp') if c.status == 'LISTEN'}})"
+    rank = rank.format("halflife.training.horovodrun")
+    command = [sys.executable, "-m", "halflife.training.horovodrun", "-np", "1", "-H", "localhost:1", "--gloo"]
+    named = [*command, "--network-interfaces", "lo", sys.executable, "-c", rank]
+    shown = subprocess.run(named, check=True, capture_output=True, text=True).stdout
+    assert "{'127.0.0.1'}" in shown
+    unnamed = subprocess.run([*command, "true"], check=False, capture_output=True, text=True)
+    assert unnamed.returncode == 1
+    assert "name the one interface" in unnamed.stderr
 
 
 @pytest.mark.parametrize(

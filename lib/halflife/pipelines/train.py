@@ -7,6 +7,7 @@ import logging
 import shutil
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,7 +23,7 @@ from halflife.model import artifact
 from halflife.model.artifact import Model
 from halflife.model.manifest import catalogue_digest
 from halflife.nights import instant
-from halflife.training import launch, leftovers
+from halflife.training import launch, leftovers, lifeline
 from halflife.training.gate import RefusedError, Verdict, judge
 from halflife.training.launch import TrainedModel
 from halflife.training.leftovers import REFUSED, Keep
@@ -86,9 +87,30 @@ class _Champion:
 
 def _stage(job: Job, night: Run, keep: Keep, before: date | None) -> dict[str, Any]:
     """Write the histories that the ranks read, train, and put what goes live into its place."""
-    store, config = job.warehouse, job.config
     _refused_before(keep)
-    rows, work = night.scratch("histories"), night.scratch("training")
+    # From the histories on: another night's run must not take this one's checkpoints for left behind.
+    with lifeline.held(keep.checkpoints):
+        rows, items = _histories(job, night)
+        champion = _champion(job, before, items)
+        with job.stage("train"):
+            trained = launch.train_model(
+                job.spark,
+                rows,
+                items,
+                list(job.config.event_types),
+                instant(job.as_of).timestamp(),
+                job.config,
+                night.scratch("training"),
+                lambda stage, done, total, message: job.progress.say(f"{stage} {done}/{total} {message}"),
+                keep,
+                None if champion is None else champion.rival,
+            )
+    return _put_live(job, night, keep, trained, champion, items)
+
+
+def _histories(job: Job, night: Run) -> tuple[Path, pd.DataFrame]:
+    """The table that the ranks read, and the items."""
+    store, config, rows = job.warehouse, job.config, night.scratch("histories")
     with job.stage("histories"):
         events = store.read(job.spark, "events", job.as_of)
         _long_enough(job, events)
@@ -97,22 +119,7 @@ def _stage(job: Job, night: Run, keep: Keep, before: date | None) -> dict[str, A
         parts = FILES_PER_SHARD * config.train.shards
         ordered = histories.repartition(parts, "user_index").sortWithinPartitions("user_index")
         ordered.write.option("parquet.block.size", ROW_GROUP_BYTES).parquet(str(rows))
-        items = store.read(job.spark, "items", job.as_of).orderBy("item_index").toPandas()
-    champion = _champion(job, before, items)
-    with job.stage("train"):
-        trained = launch.train_model(
-            job.spark,
-            rows,
-            items,
-            list(config.event_types),
-            instant(job.as_of).timestamp(),
-            config,
-            work,
-            lambda stage, done, total, message: job.progress.say(f"{stage} {done}/{total} {message}"),
-            keep,
-            None if champion is None else champion.rival,
-        )
-    return _put_live(job, night, keep, trained, champion, items)
+        return rows, store.read(job.spark, "items", job.as_of).orderBy("item_index").toPandas()
 
 
 def _put_live(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -35,16 +36,17 @@ def prune(keep: Keep, as_of: date, tensorboard_runs: int) -> None:
     """
     for folder in keep.checkpoints.parent.glob("????-??-??-*"):
         if folder != keep.checkpoints and folder.name[:10] <= as_of.isoformat():
-            _remove_unused(folder)
+            _remove_unused(folder, folder)
     if keep.events is not None:
         runs = sorted(keep.events.parent.glob("????-??-??-*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
         for folder in runs[tensorboard_runs:]:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove_unused(folder, keep.checkpoints.with_name(folder.name))
 
 
-def _remove_unused(folder: Path) -> None:
+def _remove_unused(folder: Path, checkpoints: Path) -> None:
+    """Remove a folder of the run with these checkpoints, unless that goes on."""
     try:
-        with lifeline.held(folder):
+        with lifeline.held(checkpoints) if checkpoints.exists() else nullcontext():
             shutil.rmtree(folder, ignore_errors=True)
     except HalflifeError as error:
         log.info("left where it is: %s", error)
