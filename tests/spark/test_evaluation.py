@@ -6,11 +6,14 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -19,14 +22,17 @@ from scipy.optimize import minimize
 from sklearn import metrics as sk
 
 from halflife import schemas
-from halflife.config import AlsConfig, EvaluateConfig
+from halflife.alarms import Watch
+from halflife.config import AlarmsConfig, AlsConfig, EvaluateConfig
 from halflife.errors import InputMissingError
-from halflife.evaluation import backtest, probability, protocol
-from halflife.evaluation.backtest import HALF_LIFE, MetricRow, Night, PublishedScores
+from halflife.evaluation import backtest, every_pair, protocol, trust
+from halflife.evaluation.backtest import Night
 from halflife.evaluation.contest import Setting
+from halflife.evaluation.every_pair import PublishedScores
 from halflife.evaluation.ranking import ModelInputs, PublishedLists
-from halflife.evaluation.rates import Universe
+from halflife.evaluation.rates import HALF_LIFE, Universe
 from halflife.evaluation.revival import Revivals
+from halflife.evaluation.rows import MetricRow
 from halflife.evaluation.scorer import ModelScorer
 
 CUT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -290,28 +296,26 @@ def test_the_best_setting_is_that_of_the_highest_ndcg_and_the_shorter_of_equals(
     assert backtest.best(grid, rows(0.3, 0.3), 10) == grid[0]
 
 
-def scored(spark: SparkSession, scores: np.ndarray[Any, Any], known: set[tuple[int, int]] = frozenset()) -> DataFrame:
-    """A score table: the memory of known pairs holds half of the expected strength."""
-    frame = pd.DataFrame(
-        [
-            {"user_id": f"u{user}", "item_id": f"i{item}", "score": score, "known": (user, item) in known}
-            for user, row in enumerate(scores)
-            for item, score in enumerate(row.tolist())
-        ]
-    )
-    expected = -F.log1p(-F.col("score"))
-    memory = F.when(F.col("known"), expected / 2).otherwise(0.0).alias("memory")
-    rows = spark.createDataFrame(frame).select("user_id", "item_id", "score", expected.alias("expected"), memory)
-    return rows.select(
-        "user_id",
-        "item_id",
-        F.col("score").cast("float"),
-        (F.col("expected") - F.col("memory")).alias("affinity"),
-        "memory",
-    )
+def published(spark: SparkSession, folder: Path, scores: np.ndarray[Any, Any]) -> PublishedScores:
+    """A score table in two files of several row groups, all of it affinity."""
+    users, items = scores.shape
+    score = scores.astype(np.float32).ravel()
+    columns = {
+        "user_id": np.repeat([f"u{user}" for user in range(users)], items),
+        "item_id": np.tile([f"i{item}" for item in range(items)], users),
+        "score": score,
+        "affinity": -np.log1p(-score.astype(np.float64)),
+        "memory": np.zeros(score.size),
+    }
+    table, half = pa.table(columns), users // 2 * items
+    files = [folder / "a.parquet", folder / "b.parquet"]
+    for file, rows in zip(files, (table[:half], table[half:]), strict=True):
+        pq.write_table(rows, file, row_group_size=3 * items + 1)  # a user may lie in two
+    everyone = spark.createDataFrame([(user, f"u{user}") for user in range(users)], "user_index int, user_id string")
+    return PublishedScores("model", files, everyone, Universe(users, items, users))
 
 
-def test_probabilities_are_judged_as_scikit_learn_does_over_all_pairs(spark: SparkSession) -> None:
+def test_probabilities_are_judged_as_scikit_learn_does_over_all_pairs(spark: SparkSession, tmp_path: Path) -> None:
     events = [
         *shopping(seed=5, users=40, items=30),
         Event(99, "new user", 1, 1.0),
@@ -325,8 +329,8 @@ def test_probabilities_are_judged_as_scikit_learn_does_over_all_pairs(spark: Spa
         if 0 <= e.day < 7 and e.user < 40 and e.strength > 0:
             labels[e.user, e.item] = 1
             strength[e.user, e.item] += e.strength
-    published = PublishedScores("model", scored(spark, scores, known), Universe(40, 30, 40))
-    rows = backtest.probability_metrics(log(spark, events), Night(CUT.date(), 7.0), published, TUNED, OPTIONS)
+    ours = published(spark, tmp_path, scores)
+    rows = every_pair.probability_metrics(log(spark, events), CUT, 7.0, ours, 20.0, OPTIONS)
     found, truth = values_of(rows, "model"), (labels.ravel(), scores.ravel().astype(np.float64))
     eps = np.finfo(np.float32).eps
     assert found["log_loss"] == pytest.approx(sk.log_loss(truth[0], np.clip(truth[1], eps, 1 - eps)))
@@ -350,11 +354,11 @@ def test_probabilities_are_judged_as_scikit_learn_does_over_all_pairs(spark: Spa
     assert {row.users for row in rows} == {40}
 
 
-def test_rates_are_fitted_before_the_night_and_judged_over_all_pairs(spark: SparkSession) -> None:
+def test_rates_are_fitted_before_the_night_and_judged_over_all_pairs(spark: SparkSession, tmp_path: Path) -> None:
     users, items, half_life = 30, 20, 20.0
     events = shopping(seed=7, users=users, items=items, baskets=30)
-    published = PublishedScores("model", scored(spark, np.full((users, items), 0.1)), Universe(users, items, users))
-    rows = backtest.probability_metrics(log(spark, events), Night(CUT.date(), 7.0), published, TUNED, OPTIONS)
+    ours = published(spark, tmp_path, np.full((users, items), 0.1))
+    rows = every_pair.probability_metrics(log(spark, events), CUT, 7.0, ours, 20.0, OPTIONS)
 
     def matrices(cut: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         x, y = np.zeros((users, items)), np.zeros((users, items))
@@ -384,6 +388,45 @@ def test_rates_are_fitted_before_the_night_and_judged_over_all_pairs(spark: Spar
     best = minimize(losses, [0.1, 0.01, 0.01], args=(before, came), method="L-BFGS-B", bounds=[(1e-9, None)] * 3)
     assert law["log_loss"] == pytest.approx(losses(best.x, x, y), rel=0.01), "sizes are gathered in steps of 9 %"
     assert law["log_loss"] < values_of(rows, "popularity")["log_loss"] < values_of(rows, "constant_rate")["log_loss"]
+
+
+@pytest.fixture(scope="module")
+def habits(spark: SparkSession) -> tuple[DataFrame, np.ndarray[Any, Any]]:
+    """A log of users who buy some items nearly every week and any item sometimes, and the true probabilities."""
+    random, users, items = np.random.default_rng(3), 60, 40
+    rates = np.tile(np.geomspace(0.2, 0.01, items), (users, 1))
+    for user in range(users):
+        rates[user, random.choice(items, 3, replace=False)] = 0.9
+    happens = random.random((13, users, items)) < -np.expm1(-rates)
+    events = [
+        Event(user, f"{user}-{week}", item, 7.0 * (week - 12) + 1 + item / 100)
+        for week, user, item in np.argwhere(happens).tolist()
+    ]
+    return log(spark, events).persist(), -np.expm1(-rates)
+
+
+BROKEN: dict[str, tuple[Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]], set[str]]] = {
+    "nothing": (lambda scores: scores, set()),
+    "scaled by 3": (lambda scores: np.minimum(3 * scores, 0.999), {"calibration"}),
+    "shuffled": (lambda scores: np.random.default_rng(0).permuted(scores), {"log_loss_lead"}),
+    "of yesterday's user": (lambda scores: np.roll(scores, 1, axis=0), {"log_loss_lead"}),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_model_raises_the_alarm_that_fits(
+    spark: SparkSession, tmp_path: Path, habits: tuple[DataFrame, np.ndarray[Any, Any]], broken: str
+) -> None:
+    (events, scores), (damage, expected) = habits, BROKEN[broken]
+    options = OPTIONS.model_copy(update={"baselines": ("popularity",)})
+    ours = published(spark, tmp_path, damage(scores))
+    rows = every_pair.probability_metrics(events, CUT, 7.0, ours, 20.0, options)
+    watch = Watch(AlarmsConfig(), [])
+    for figure, value in trust.figures(rows, "model", "no lists", 10).items():
+        watch.figures(figure, {figure: value})
+    assert set(watch.watched) == {"calibration", "log_loss_lead"}
+    assert {alarm.figure for alarm in watch.raised} >= expected
+    assert bool(watch.raised) == bool(expected)
 
 
 def test_revivals_are_judged_by_what_follows(spark: SparkSession) -> None:
@@ -428,9 +471,9 @@ def test_segments_are_of_users_and_of_items(spark: SparkSession) -> None:
     }  # fmt: skip
 
 
-def test_the_whole_backtest_is_one_table(spark: SparkSession) -> None:
+def test_the_whole_backtest_is_one_table(spark: SparkSession, tmp_path: Path) -> None:
     events = shopping(seed=6)
-    scores = PublishedScores("model", scored(spark, np.full((9, 12), 0.1)), Universe(9, 12, 9))
+    scores = published(spark, tmp_path, np.full((9, 12), 0.1))
     nights = [Night(CUT.date(), 7.0, scores=scores), Night(CUT.date() + timedelta(days=1), 7.0)]
     stages: list[str] = []
 
@@ -449,7 +492,9 @@ def test_the_whole_backtest_is_one_table(spark: SparkSession) -> None:
     assert len(keys) == len(set(keys))
     everyone = {row.model for row in rows if row.segment == "all" and row.night == CUT.date()}
     assert everyone == {*EvaluateConfig().baselines, "half_life_90d", "model"}
-    intervals = [row for row in rows if row.segment == "all" and row.metric == "recall@10"]
+    of_pairs = {"strength_r2", "log_loss", "auc", "brier", "calibration_error"}
+    intervals = [row for row in rows if row.segment == "all" and row.metric in {"recall@10", *of_pairs}]
+    assert {row.metric for row in intervals if row.baseline == HALF_LIFE} == of_pairs
     assert all(row.low <= row.value <= row.high for row in intervals)
     assert found.tuned_half_life_days in EVERY_BASELINE.half_lives_days
 
@@ -468,8 +513,14 @@ def test_a_night_with_nothing_to_compare_is_missing_input(
         backtest.ranking_metrics(log(spark, events), Night(CUT.date(), 7.0), TUNED, OPTIONS)
 
 
-def test_an_empty_score_table_is_missing_input(spark: SparkSession) -> None:
-    empty = spark.createDataFrame([], "user_id string, item_id string, score float, affinity float, memory float")
-    positives = spark.createDataFrame([], "user_id string, item_id string, strength double")
+def test_an_empty_score_table_is_missing_input(spark: SparkSession, tmp_path: Path) -> None:
+    empty = published(spark, tmp_path, np.zeros((4, 0)))
     with pytest.raises(InputMissingError, match="empty"):
-        probability.counted(empty, positives)
+        every_pair.probability_metrics(log(spark, SMALL), CUT, 7.0, empty, 20.0, OPTIONS)
+
+
+def test_scores_of_other_users_than_the_nights_are_missing_input(spark: SparkSession, tmp_path: Path) -> None:
+    ours = published(spark, tmp_path, np.full((4, 3), 0.1))
+    fewer = replace(ours, users=ours.users.where("user_index != 2"))
+    with pytest.raises(InputMissingError, match="not of the night's users"):
+        every_pair.probability_metrics(log(spark, SMALL), CUT, 7.0, fewer, 20.0, OPTIONS)

@@ -7,48 +7,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import DataFrame
 
 from halflife.config import EvaluateConfig
 from halflife.errors import InputMissingError
-from halflife.evaluation import contest, estimates, metrics, probability, protocol, ranking, rates, revival
+from halflife.evaluation import contest, estimates, every_pair, metrics, protocol, ranking, revival
 from halflife.evaluation.contest import Known, Setting
+from halflife.evaluation.every_pair import PublishedScores
 from halflife.evaluation.ranking import ModelInputs, PublishedLists
-from halflife.evaluation.rates import Universe
+from halflife.evaluation.rates import HALF_LIFE
 from halflife.evaluation.revival import Revivals
-from halflife.evaluation.segments import ALL, NEW_ITEM, REPEAT_ITEM
+from halflife.evaluation.rows import MetricRow
+from halflife.evaluation.segments import ALL
 from halflife.nights import instant
 from halflife.schemas import METRICS
 
 TUNING: Final = "tuning"
-HALF_LIFE: Final = "half_life_tuned"
-
-
-class MetricRow(NamedTuple):
-    """One row of METRICS."""
-
-    night: date
-    model: str
-    segment: str
-    metric: str
-    value: float
-    users: int
-    baseline: str | None = None
-    standard_error: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class PublishedScores:
-    """One night's score of every pair (one row is one user_id, item_id, score, affinity, memory), the users and items
-    that it has, and the name to show."""
-
-    name: str
-    scores: DataFrame
-    universe: Universe
 
 
 @dataclass(frozen=True)
@@ -112,7 +88,7 @@ def evaluate(
             rows += ranking_metrics(events, night, tuned, options)
         if night.scores is not None:
             with stage(f"probabilities {night.as_of}"):
-                rows += probability_metrics(events, night, night.scores, tuned, options)
+                rows += _of_every_pair(events, night, night.scores, tuned, options)
         if night.revivals is not None:
             with stage(f"revivals {night.as_of}"):
                 rows += revival_metrics(events, night, night.revivals)
@@ -246,41 +222,13 @@ def _metric(task: str, metric: str) -> str:
     return metric if task == ranking.NEXT else f"{task}_{metric}"
 
 
-def probability_metrics(
+def _of_every_pair(
     events: DataFrame, night: Night, published: PublishedScores, tuned: Mapping[str, Setting], options: EvaluateConfig
 ) -> list[MetricRow]:
-    """One night's probabilities and strengths of all pairs over the horizon, beside baselines that are rates."""
-    positives = probability.positive_pairs(events, night.cut, night.horizon_days)
-    counted = probability.counted(published.scores, positives)
-    bins, strengths = {published.name: counted.bins}, {published.name: counted.strengths}
-    names = [name for name in rates.LAWS if name in options.baselines]
-    if names:
-        chosen = tuned.get(HALF_LIFE, Setting(HALF_LIFE, max(options.half_lives_days)))
-        earlier, now = (
-            rates.outcome(events, cut, night.horizon_days, chosen.half_life_days, published.universe)
-            for cut in (night.cut - timedelta(days=night.horizon_days), night.cut)
-        )
-        weights = rates.fit(earlier, published.universe, names)
-        of_rates = rates.score_bins(now, weights, published.universe)
-        bins |= {name: of_rates[of_rates["model"] == name] for name in names}
-        if HALF_LIFE in names:
-            strengths[HALF_LIFE] = rates.strengths(earlier, now, published.universe)
-        for each in (earlier, now):
-            each.pairs.unpersist()
-    users = published.universe.users
-    rows = [
-        MetricRow(night.as_of, model, segment, metric, value, users)
-        for model, every in bins.items()
-        for segment, some in rates.segments(every, (ALL, REPEAT_ITEM, NEW_ITEM)).items()
-        if some["pairs"].sum() > 0
-        for metric, value in metrics.probability_metrics(rates.bins_of(some), options.calibration_bins).items()
-    ]
-    rows += [
-        MetricRow(night.as_of, model, ALL, metric, value, users)
-        for model, sums in strengths.items()
-        for metric, value in metrics.strength_metrics(sums).items()
-    ]
-    return [row for row in rows if not math.isnan(row.value)]
+    """The scores of one night, beside a half-life that was tuned where it is a baseline."""
+    chosen = tuned.get(HALF_LIFE, Setting(HALF_LIFE, max(options.half_lives_days)))
+    days = night.horizon_days
+    return every_pair.probability_metrics(events, night.cut, days, published, chosen.half_life_days, options)
 
 
 def revival_metrics(events: DataFrame, night: Night, revivals: Revivals) -> list[MetricRow]:
@@ -289,24 +237,3 @@ def revival_metrics(events: DataFrame, night: Night, revivals: Revivals) -> list
     name = night.model.name if night.model is not None else "memory"
     users = revivals.memory.select("user_index").distinct().count()
     return [MetricRow(night.as_of, name, ALL, metric, value, users) for metric, value in found.items()]
-
-
-@dataclass(frozen=True)
-class SummaryRow:
-    """One model of one night and segment: its metrics by name, and the users they are means of."""
-
-    night: date
-    segment: str
-    model: str
-    users: int
-    values: dict[str, float]
-
-
-def summary(rows: Iterable[MetricRow | Row]) -> list[SummaryRow]:
-    """Rows of METRICS without the differences, one row per night, segment and model, in the order of appearance."""
-    found: dict[tuple[date, str, str], SummaryRow] = {}
-    for row in rows:
-        if row.baseline is None:
-            key = (row.night, row.segment, row.model)
-            found.setdefault(key, SummaryRow(*key, users=row.users, values={})).values[row.metric] = row.value
-    return list(found.values())

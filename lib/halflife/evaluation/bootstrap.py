@@ -40,15 +40,15 @@ def means(sums: Floats, users: Floats, replicates: int) -> Means:
     Each bucket counts Poisson(1) times in a replicate (Chamandy et al., 2012), the same in every call with as many
     buckets, so that two means over the same users are paired.
     """
-    drawn = _drawn(replicates, users.size)
-    drawn_users = (drawn @ users)[:, None]
+    counts = drawn(replicates, users.size)
+    drawn_users = (counts @ users)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = np.where(drawn_users > 0, drawn @ sums / drawn_users, np.nan)
+        found = np.where(drawn_users > 0, counts @ sums / drawn_users, np.nan)
     return _means(sums.sum(axis=0) / users.sum(), standard_error(sums, users), found)
 
 
 @cache
-def _drawn(replicates: int, buckets: int) -> Floats:
+def drawn(replicates: int, buckets: int) -> Floats:
     """How often each bucket counts in each replicate."""
     return np.random.default_rng(SEED).poisson(1.0, (replicates, buckets)).astype(np.float64)
 

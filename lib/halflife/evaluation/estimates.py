@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from halflife.config import EvaluateConfig
@@ -41,12 +41,16 @@ class Estimate:
         return replace(self, means=self.means.minus(other.means, error), bucket_sums=sums)
 
 
+def bucket(options: EvaluateConfig) -> Column:
+    """The bucket of a user_index."""
+    return F.pmod(F.xxhash64("user_index"), F.lit(options.bootstrap_buckets)).cast("int").alias("bucket")
+
+
 def of_rankings(per_user: DataFrame, options: EvaluateConfig) -> list[Estimate]:
     """Estimates from USER_METRICS, by task, segment and model in the order of their names."""
     names = value_names(options.cutoffs)
-    bucket = F.pmod(F.xxhash64("user_index"), F.lit(options.bootstrap_buckets)).cast("int").alias("bucket")
     sums = (
-        per_user.groupBy("task", "segment", "model", bucket)
+        per_user.groupBy("task", "segment", "model", bucket(options))
         .agg(F.count(F.lit(1)).alias("users"), *(F.sum(name).alias(name) for name in names))
         .toPandas()
     )

@@ -6,7 +6,7 @@ rank by column, and the caller puts the columns in the order in which ties shall
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -78,85 +78,47 @@ def mrr_at(found: NDArray[np.bool_], cutoff: int) -> Floats:
     return first
 
 
-@dataclass(frozen=True)
-class ScoreBins:
-    """Pairs counted by narrow bins of their predicted probability, lowest bin first; all arrays (bins,).
+def of_sums(sums: Mapping[str, Floats]) -> dict[str, Floats]:
+    """What sums over pairs (`tally.SUMS`, each of any one shape) make: log loss, Brier score, mean score and base rate
+    of the probabilities; MSE, MAE and R2 of the strengths. What has nothing to divide by is NaN."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pairs = sums["pairs"]
+        strength_error = sums["expected_squared"] - 2.0 * sums["product"] + sums["observed_squared"]
+        variation = sums["observed_squared"] - sums["observed"] ** 2 / pairs
+        return {
+            "log_loss": sums["log_loss_sum"] / pairs,
+            "brier": (sums["squared_sum"] - 2.0 * sums["positive_score_sum"] + sums["positives"]) / pairs,
+            "mean_score": sums["score_sum"] / pairs,
+            "base_rate": sums["positives"] / pairs,
+            "strength_mse": strength_error / pairs,
+            "strength_mae": sums["absolute_error"] / pairs,
+            "strength_r2": np.where(variation > 0, 1.0 - strength_error / variation, np.nan),
+        }
 
-    The sums make log loss, Brier score and means exact. Only what needs an order within a bin (AUC, the edges
-    of the quantile bins) is approximate, by less than the bin's width.
+
+def auc(pairs: Floats, positives: Floats) -> Floats:
+    """Area under the ROC curve (Mann-Whitney) of pairs by bin, lowest score first: (..., bins) give (...).
+
+    A positive pair's chance to score above a negative one; pairs of one bin count as tied. NaN where there are no
+    positives or no negatives.
     """
+    negatives = pairs - positives
+    below = np.cumsum(negatives, axis=-1) - negatives
+    with np.errstate(invalid="ignore", divide="ignore"):
+        wins = (positives * (below + 0.5 * negatives)).sum(axis=-1)
+        area: Floats = wins / (positives.sum(axis=-1) * negatives.sum(axis=-1))
+    return area
 
-    pairs: Floats
-    positives: Floats
-    score_sum: Floats
-    squared_sum: Floats
-    positive_score_sum: Floats
-    log_loss_sum: Floats
 
+def calibration_error(pairs: Floats, positives: Floats, score_sum: Floats, quantiles: int) -> float:
+    """Expected calibration error over bins of nearly equal count (Naeini et al., 2015), from narrow ones (bins,).
 
-def probability_metrics(bins: ScoreBins, quantiles: int) -> dict[str, float]:
-    """Log loss, Brier score, calibration error over `quantiles` bins, AUC, mean score and base rate.
-
-    Raises ValueError where no pair was counted.
+    Mean over the pairs of |mean score - rate of positives| of the pair's quantile bin. A narrow bin is never split, so
+    that equal scores stay together. NaN without pairs.
     """
-    pairs = bins.pairs.sum()
-    if pairs == 0:
-        raise ValueError("no pair was counted: there is nothing to evaluate")
-    squared_error = bins.squared_sum - 2.0 * bins.positive_score_sum + bins.positives
-    return {
-        "log_loss": float(bins.log_loss_sum.sum() / pairs),
-        "brier": float(squared_error.sum() / pairs),
-        "calibration_error": calibration_error(bins, quantiles),
-        "auc": auc(bins),
-        "mean_score": float(bins.score_sum.sum() / pairs),
-        "base_rate": float(bins.positives.sum() / pairs),
-    }
-
-
-@dataclass(frozen=True)
-class StrengthSums:
-    """Sums over all pairs of a forecast of interest strength and of what was observed, 0 where nothing was."""
-
-    pairs: float
-    expected: float
-    observed: float
-    expected_squared: float
-    observed_squared: float
-    product: float
-    absolute_error: float
-
-
-def strength_metrics(sums: StrengthSums) -> dict[str, float]:
-    """MSE, MAE and R2 of interest strength over all pairs; R2 is NaN where all pairs were observed alike."""
-    squared_error = sums.expected_squared - 2.0 * sums.product + sums.observed_squared
-    variation = sums.observed_squared - sums.observed**2 / sums.pairs
-    return {
-        "strength_mse": squared_error / sums.pairs,
-        "strength_mae": sums.absolute_error / sums.pairs,
-        "strength_r2": 1.0 - squared_error / variation if variation > 0 else float("nan"),
-    }
-
-
-def auc(bins: ScoreBins) -> float:
-    """Area under the ROC curve (Mann-Whitney): a positive pair's chance to score above a negative one.
-
-    Pairs of one bin count as tied. NaN where there are no positives or no negatives.
-    """
-    negatives = bins.pairs - bins.positives
-    below = np.cumsum(negatives) - negatives
-    comparisons = bins.positives.sum() * negatives.sum()
-    if comparisons == 0:
+    if not pairs.sum() > 0:
         return float("nan")
-    return float((bins.positives * (below + 0.5 * negatives)).sum() / comparisons)
-
-
-def calibration_error(bins: ScoreBins, quantiles: int) -> float:
-    """Expected calibration error over bins of nearly equal count (Naeini et al., 2015).
-
-    Mean over the pairs of |mean score - rate of positives| of the pair's quantile bin. A score bin is never
-    split, so that equal scores stay together.
-    """
-    middle = np.cumsum(bins.pairs) - 0.5 * bins.pairs
-    quantile = np.minimum((quantiles * middle / bins.pairs.sum()).astype(np.int64), quantiles - 1)
-    gap = np.bincount(quantile, weights=bins.score_sum - bins.positives)
-    return float(np.abs(gap).sum() / bins.pairs.sum())
+    middle = np.cumsum(pairs) - 0.5 * pairs
+    quantile = np.clip((quantiles * middle / pairs.sum()).astype(np.int64), 0, quantiles - 1)
+    gap = np.bincount(quantile, weights=score_sum - positives)
+    return float(np.abs(gap).sum() / pairs.sum())

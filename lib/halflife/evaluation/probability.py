@@ -1,7 +1,7 @@
-"""Published probabilities against what happened: all pairs of a night in one pass, counted by narrow bins.
+"""Published probabilities against what happened: all pairs of a night in one pass over its files.
 
-No sort, and no join of two large tables: the pairs that came true are few, so they are broadcast. What leaves
-Spark is one row per bin.
+The files are read by the tasks themselves, a row group at a time, as they were written: through the JVM a pair takes
+three times as long. The pairs that are known or came true are few, and go to the row group that has their user.
 """
 
 from __future__ import annotations
@@ -9,20 +9,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
+import numpy as np
 import pandas as pd
-from pyspark.sql import Column, DataFrame
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from halflife.errors import InputMissingError
-from halflife.evaluation.metrics import PROBABILITY_FLOOR, StrengthSums
+from halflife.evaluation.segments import ALL, REPEAT_ITEM
+from halflife.evaluation.tally import KEY, SUMS, tally
 
-# Bins are equal steps of the fourth root of the probability: 0.12 % of a score of 1e-4, 0.02 % of one of 0.1. Spark
-# takes square roots ten times faster than logarithms.
-BINS: Final = 32_768
-
-_PAIR: Final = ("user_id", "item_id")
+# One row is one (segment, bucket, bin) of a part of the pairs: `tally.tally` by segment.
+TALLIED: Final = T.StructType(
+    [
+        T.StructField("segment", T.StringType(), False),
+        *(T.StructField(name, T.LongType(), False) for name in KEY),
+        *(T.StructField(name, T.DoubleType(), False) for name in SUMS),
+    ]
+)
+_COLUMNS: Final = ["user_id", "item_id", "score", "affinity", "memory"]
 
 
 def positive_events(events: DataFrame, since: datetime, horizon_days: float) -> DataFrame:
@@ -32,111 +42,113 @@ def positive_events(events: DataFrame, since: datetime, horizon_days: float) -> 
     return events.where(inside & (F.col("strength") > 0))
 
 
-def positive_pairs(events: DataFrame, since: datetime, horizon_days: float) -> DataFrame:
-    """The (user_id, item_id) of `positive_events`, each once, with their `strength` added up."""
-    return positive_events(events, since, horizon_days).groupBy(*_PAIR).agg(F.sum("strength").alias("strength"))
-
-
 @dataclass(frozen=True)
-class Counted:
-    """One night's pairs: `bins`, one row is one (repeat, bin) with the columns of ScoreBins; and sums of strengths."""
+class RowGroup:
+    """One row group of a night's score files, and its least and greatest user id."""
 
-    bins: pd.DataFrame
-    strengths: StrengthSums
+    file: str
+    number: int
+    rows: int
+    first_user: str
+    last_user: str
 
 
-def counted(scores: DataFrame, positives: DataFrame) -> Counted:
-    """Count one night's pairs (user_id, item_id, score, affinity, memory) by score, beside those that came true.
-
-    A pair with any memory is a repeat. Two scans, one of the scores alone and one that looks up each pair, cost half of
-    one that does both. Raises InputMissingError where there is no pair.
-    """
-    expected = F.greatest(F.col("affinity").cast("double") + F.col("memory"), F.lit(0.0)).alias("expected")
-    known = ((F.col("memory") != 0).alias("repeat"), F.col("score").cast("double").alias("score"), expected)
-    everything = _everything(scores.select(*known)).toPandas()
-    if everything.empty:
+def row_groups(files: Sequence[Path]) -> list[RowGroup]:
+    """All row groups of the files of a night. Raises InputMissingError where they hold no pair."""
+    found = []
+    for file in files:
+        metadata = pq.read_metadata(file)
+        column = metadata.schema.names.index("user_id")
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            told = group.column(column).statistics
+            first, last = (told.min, told.max) if told is not None and told.has_min_max else ("", chr(0x10FFFF))
+            found.append(RowGroup(str(file), number, group.num_rows, first, last))
+    if not any(group.rows for group in found):
         raise InputMissingError("evaluate: the night's score table is empty")
-    came_true = _came_true(_looked_up(scores.select(*_PAIR, *known), positives)).toPandas()
-    sums = pd.concat([everything, came_true]).reindex(columns=STRENGTHS).sum()
-    strengths = StrengthSums(float(everything["pairs"].sum()), *(float(sums[name]) for name in STRENGTHS))
-    return Counted(_merged(everything, came_true), strengths)
+    return found
 
 
-def _looked_up(scores: DataFrame, positives: DataFrame) -> DataFrame:
-    """The scores of positive pairs, with their strength. One number is looked up faster than two texts."""
-    key, pair = F.xxhash64(*_PAIR).alias("key"), F.struct(*_PAIR)
-    wanted = F.broadcast(positives.select(key, pair.alias("pair"), "strength"))
-    return scores.select("*", key).join(wanted, on="key", how="inner").where(pair == F.col("pair"))
+def tallied(files: Sequence[Path], users: DataFrame, outcomes: DataFrame) -> pd.DataFrame:
+    """All pairs of a night counted, in the columns of TALLIED; the segments are `all` and what was known before.
 
-
-def _everything(scores: DataFrame) -> DataFrame:
-    """Every pair taken for one that did not come true."""
-    score, nothing = F.col("score"), F.lit(0.0)
-    return scores.groupBy("repeat", _bin().alias("bin")).agg(
-        F.count(F.lit(1)).alias("pairs"),
-        F.sum(score).alias("score_sum"),
-        F.sum(score * score).alias("squared_sum"),
-        F.sum(_loss(score, nothing)).alias("log_loss_sum"),
-        *strength_sums(F.col("expected"), nothing),
+    `users`: one row is one scored user_id with its bucket. `outcomes`: one row is one (user_id, item_id) with an event
+    before the night or a positive one within the horizon: known (before), strength (of what followed).
+    Raises InputMissingError where there is no pair, or one of a user that is none of `users`.
+    """
+    groups = row_groups(files)
+    spark = users.sparkSession
+    bounds = spark.createDataFrame(
+        [(place, group.first_user, group.last_user) for place, group in enumerate(groups)],
+        "place int, first_user string, last_user string",
+    )
+    inside = F.col("user_id").between(F.col("first_user"), F.col("last_user"))
+    placed = users.join(F.broadcast(bounds), on=inside, how="inner").select("place", "user_id", "bucket").persist()
+    nothing = (
+        F.lit(None).cast(kind).alias(name) for name, kind in outcomes.select("item_id", "known", "strength").dtypes
+    )
+    rows = placed.select("*", *nothing).unionByName(
+        placed.join(outcomes, on="user_id", how="inner").select(
+            "place", "user_id", "bucket", "item_id", "known", "strength"
+        )
     )
 
+    def count(rows: pd.DataFrame) -> pd.DataFrame:
+        return _tallied(groups[int(rows["place"].iloc[0])], rows)
 
-def _came_true(scores: DataFrame) -> DataFrame:
-    """What the pairs that came true add to that."""
-    score, nothing = F.col("score"), F.lit(0.0)
-    expected, strength = F.col("expected"), F.col("strength")
-    more = zip(strength_sums(expected, strength), strength_sums(expected, nothing), STRENGTHS, strict=True)
-    return scores.groupBy("repeat", _bin().alias("bin")).agg(
-        F.count(F.lit(1)).alias("positives"),
-        F.sum(score).alias("positive_score_sum"),
-        F.sum(_loss(score, F.lit(1.0)) - _loss(score, nothing)).alias("more_loss"),
-        *((theirs - as_nothing).alias(name) for theirs, as_nothing, name in more),
-    )
-
-
-def weighted_bins(scores: DataFrame, by: Sequence[str]) -> DataFrame:
-    """Rows that stand for several pairs (score, pairs, positives) counted by score: the columns of ScoreBins."""
-    score, pairs, positives = F.col("score"), F.col("pairs"), F.col("positives")
-    loss = positives * _loss(score, F.lit(1.0)) + (pairs - positives) * _loss(score, F.lit(0.0))
-    return scores.groupBy(*by, _bin().alias("bin")).agg(
-        F.sum(pairs).alias("pairs"),
-        F.sum(positives).alias("positives"),
-        F.sum(pairs * score).alias("score_sum"),
-        F.sum(pairs * score * score).alias("squared_sum"),
-        F.sum(positives * score).alias("positive_score_sum"),
-        F.sum(loss).alias("log_loss_sum"),
-    )
+    # A number of partitions is given: what these few bytes ask for is large.
+    partitions = int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
+    parts = rows.repartition(partitions, "place").groupBy("place").applyInPandas(count, TALLIED)
+    sums = [F.sum(name).alias(name) for name in SUMS]
+    found = parts.groupBy("segment", *KEY).agg(*sums).toPandas()
+    placed.unpersist()
+    everyone = found[(found["segment"] == ALL) & (found["bucket"] < 0)]
+    if everyone["pairs"].sum() != sum(group.rows for group in groups):
+        raise InputMissingError("evaluate: the night's scores are not of the night's users: score the night again")
+    return found
 
 
-# The sums that errors of strength are made of, in the order of StrengthSums.
-STRENGTHS: Final = ["expected", "observed", "expected_squared", "observed_squared", "product", "absolute_error"]
+def _tallied(group: RowGroup, rows: pd.DataFrame) -> pd.DataFrame:
+    """The pairs of one row group. `rows` has each of its users, without an item_id, and each outcome of them."""
+    table = pq.ParquetFile(group.file, read_dictionary=_COLUMNS[:2]).read_row_group(group.number, columns=_COLUMNS)
+    (user_ids, user), (item_ids, item) = (_codes(table, name) for name in _COLUMNS[:2])
+    score, affinity, memory = (table[name].to_numpy().astype(np.float64) for name in _COLUMNS[2:])
+    expected = np.maximum(affinity + memory, 0.0)
+
+    wanted = rows["item_id"].notna()
+    buckets = rows[~wanted].set_index("user_id")["bucket"].reindex(user_ids)
+    outcomes = rows[wanted]
+    at_user, at_item = user_ids.get_indexer(outcomes["user_id"]), item_ids.get_indexer(outcomes["item_id"])
+    inside = (at_user >= 0) & (at_item >= 0)
+    place, found = _places(user * len(item_ids) + item, (at_user * len(item_ids) + at_item)[inside])
+    outcomes = outcomes[inside][found]
+    observed = np.zeros(score.size)
+    observed[place] = outcomes["strength"]
+
+    known_users = buckets.notna().to_numpy()[user]
+    bucket = buckets.fillna(0).to_numpy(dtype=np.int64)[user]
+    known = place[outcomes["known"].to_numpy(dtype=np.bool_)]
+    parts = {ALL: np.flatnonzero(known_users) if not known_users.all() else slice(None), REPEAT_ITEM: np.sort(known)}
+    return pd.concat(
+        [
+            tally(score[some], expected[some], observed[some], bucket[some]).assign(segment=segment)
+            for segment, some in parts.items()
+        ]
+    )[TALLIED.names]
 
 
-def strength_sums(expected: Column, observed: Column) -> list[Column]:
-    """The sums of STRENGTHS over rows."""
-    terms = [
-        expected,
-        observed,
-        expected * expected,
-        observed * observed,
-        expected * observed,
-        F.abs(expected - observed),
-    ]
-    return [F.sum(term).alias(name) for term, name in zip(terms, STRENGTHS, strict=True)]
+def _codes(table: Any, name: str) -> tuple[pd.Index[str], NDArray[np.int64]]:
+    """The different values of a column, and the place of each row's among them."""
+    column = table[name].unify_dictionaries().combine_chunks()
+    return pd.Index(column.dictionary.to_pylist()), column.indices.to_numpy().astype(np.int64)
 
 
-def _loss(score: Column, came_true: Column) -> Column:
-    """Log loss of pairs that all came true (1) or all did not (0)."""
-    clipped = F.least(F.greatest(score, F.lit(PROBABILITY_FLOOR)), F.lit(1.0 - PROBABILITY_FLOOR))
-    return -F.log(came_true * clipped + (1.0 - came_true) * (1.0 - clipped))
-
-
-def _bin() -> Column:
-    return F.floor(F.sqrt(F.sqrt("score")) * BINS).cast("int")
-
-
-def _merged(everything: pd.DataFrame, came_true: pd.DataFrame) -> pd.DataFrame:
-    known = ["repeat", "bin", "positives", "positive_score_sum", "more_loss"]
-    bins = everything.merge(came_true[known], on=["repeat", "bin"], how="left").fillna(0.0)
-    bins["log_loss_sum"] += bins["more_loss"]
-    return bins
+def _places(keys: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where the wanted keys are among unique ones, of those that are; and which are."""
+    # Rows are written user by user, items in one order: they ascend, unless someone has written them again.
+    order = None if (keys[1:] > keys[:-1]).all() else np.argsort(keys)
+    place = np.minimum(np.searchsorted(keys, wanted, sorter=order), keys.size - 1)
+    if order is not None:
+        place = order[place]
+    found = keys[place] == wanted
+    return place[found], found

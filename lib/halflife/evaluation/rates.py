@@ -10,7 +10,7 @@ Pairs without an event have no row anywhere: the sums over all pairs follow from
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -20,19 +20,22 @@ import pandas as pd
 from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from halflife.decay import SECONDS_PER_DAY
 from halflife.evaluation import probability
-from halflife.evaluation.metrics import ScoreBins, StrengthSums
+from halflife.evaluation.segments import ALL, REPEAT_ITEM
+from halflife.evaluation.tally import EVERYONE, KEY, SUMS, merged, tally, times
 
 Floats = NDArray[np.float64]
 
 COMPONENTS: Final = ("memory", "popularity", "constant")
+HALF_LIFE: Final = "half_life_tuned"
 # Which components each baseline has.
 LAWS: Final = {
     "constant_rate": np.array([0.0, 0.0, 1.0]),
     "popularity": np.array([0.0, 1.0, 1.0]),
-    "half_life_tuned": np.array([1.0, 1.0, 1.0]),
+    HALF_LIFE: np.array([1.0, 1.0, 1.0]),
 }
 ROUNDS: Final = 200
 # Steps of the positives' logarithms (base 2): what is collected of them is a few thousand rows at any scale.
@@ -58,8 +61,8 @@ class Outcome:
     """What was known at a cut and what followed, for a half-life.
 
     `pairs`: one row is one (user, item) with an event before the cut or a positive one within the horizon: user_index,
-    item_index, x, strength (of what followed, 0 for nothing), known (whether there was an event before). `items`: one
-    row is one item of the universe: item_index, popularity.
+    item_index, their ids, x, strength (of what followed, 0 for nothing), known (whether there was an event before).
+    `items`: one row is one item of the universe: item_index, popularity.
     """
 
     pairs: DataFrame
@@ -80,6 +83,8 @@ def outcome(events: DataFrame, cut: datetime, horizon_days: float, half_life_day
     pairs = (
         inside.groupBy("user_index", "item_index")
         .agg(
+            F.first("user_id").alias("user_id"),
+            F.first("item_id").alias("item_id"),
             F.greatest(F.sum(F.when(before, decayed).otherwise(0.0)), F.lit(0.0)).alias("x"),
             F.sum(F.when(before, 0.0).otherwise(F.greatest("strength", F.lit(0.0)))).alias("strength"),
             F.max(before).alias("known"),
@@ -134,51 +139,66 @@ def _positives(before: Outcome) -> DataFrame:
     return came_true.groupBy(size("x"), size("popularity")).agg(*means, F.count(F.lit(1)).alias("count"))
 
 
-def score_bins(at: Outcome, weights: dict[str, Floats], within: Universe) -> pd.DataFrame:
-    """All pairs counted by score: one row is one (model, repeat, bin), with the columns of ScoreBins."""
-    came_true = (F.col("strength") > 0).cast("double").alias("positives")
-    pairs = at.pairs.join(at.items, on="item_index", how="inner")
-    with_rows = pairs.select(F.lit(1.0).alias("pairs"), "x", "popularity", came_true, F.col("known").alias("repeat"))
-    counted = at.pairs.groupBy("item_index").agg(F.count(F.lit(1)).alias("counted"))
-    others = F.lit(within.users) - F.coalesce("counted", F.lit(0))
-    without = at.items.join(counted, on="item_index", how="left").select(
-        others.cast("double").alias("pairs"),
-        F.lit(0.0).alias("x"),
-        "popularity",
-        F.lit(0.0).alias("positives"),
-        F.lit(False).alias("repeat"),
-    )
-    expected = F.explode(F.array(*(_expected(name, each) for name, each in weights.items()))).alias("of")
-    everything = with_rows.unionByName(without).select("*", expected)
-    score = (-F.expm1(-F.col("of.expected"))).alias("score")
-    scored = everything.select(F.col("of.model").alias("model"), "repeat", "pairs", "positives", score)
-    return probability.weighted_bins(scored, ["model", "repeat"]).toPandas()
-
-
-def _expected(model: str, weights: Floats) -> Column:
-    memory, popularity, constant = (float(weight) for weight in weights)
-    expected = F.col("x") * memory + F.col("popularity") * popularity + constant
-    return F.struct(F.lit(model).alias("model"), expected.alias("expected"))
-
-
-def bins_of(counted: pd.DataFrame) -> ScoreBins:
-    """The rows of one model and segment as ScoreBins; equal bins need not be merged, but are in order."""
-    ordered = counted.sort_values("bin").groupby("bin", sort=True).sum(numeric_only=True)
-    return ScoreBins(**{name: ordered[name].to_numpy(dtype=np.float64) for name in ScoreBins.__dataclass_fields__})
-
-
-def strengths(before: Outcome, at: Outcome, within: Universe) -> StrengthSums:
-    """The half-life's decayed strength as a forecast of what follows, times the one factor that fits best before."""
+def forecast_factor(before: Outcome) -> float:
+    """What decayed strength has to be multiplied with to forecast what follows: the best fit to the cut before."""
     x, y = F.col("x"), F.col("strength")
     fitted = before.pairs.agg(F.sum(x * y), F.sum(x * x)).first()
     assert fitted is not None  # a sum without groups has one row
-    factor = F.lit(float(fitted[0] / fitted[1]) if fitted[1] else 0.0)
-    sums = at.pairs.agg(*probability.strength_sums(x * factor, y)).first()
-    assert sums is not None
-    return StrengthSums(within.pairs, *(float(value or 0.0) for value in sums))
+    return float(fitted[0] / fitted[1]) if fitted[1] else 0.0
 
 
-def segments(counted: pd.DataFrame, names: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """All rows, those of repeats and those of the others, by the given names."""
-    everything, repeat, new = names
-    return {everything: counted, repeat: counted[counted["repeat"]], new: counted[~counted["repeat"]]}
+def tallied(at: Outcome, weights: Mapping[str, Floats], factor: float, users: DataFrame) -> dict[str, pd.DataFrame]:
+    """All pairs counted, as `probability.tallied` does, for each baseline by its weights; the strength that it expects
+    is x times `factor`. `users`: one row is one scored user_index with its bucket.
+
+    A pair without an event has no row: all pairs are taken for such first, then those with a row are put right.
+    """
+
+    def count(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        if found := [*batches]:  # all of a partition at once: each count has the same cost, however few the rows
+            rows = pd.concat(found).sort_values("bucket")
+            for name, of in weights.items():
+                yield _counted(rows, of, factor).assign(model=name)
+
+    schema = T.StructType([*probability.TALLIED, T.StructField("model", T.StringType(), False)])
+    rows = at.pairs.join(at.items, on="item_index", how="inner").join(users, on="user_index", how="inner")
+    columns = ("bucket", "x", "popularity", "strength", "known")
+    sums = [F.sum(name).alias(name) for name in SUMS]
+    counted = rows.select(*columns).mapInPandas(count, schema).groupBy("model", "segment", *KEY).agg(*sums).toPandas()
+    popularity = at.items.select("popularity").toPandas()["popularity"].to_numpy()
+    in_bucket = users.groupBy("bucket").count().toPandas()
+    found = {}
+    for name, of in weights.items():
+        nothing = np.zeros_like(popularity)
+        one_user = tally(_probability(of, nothing, popularity), nothing, nothing, nothing.astype(np.int64))
+        unknown = _of_all_users(one_user, in_bucket).assign(segment=ALL)
+        found[name] = merged(pd.concat([unknown, counted[counted["model"] == name]]), ("segment",))
+    return found
+
+
+def _counted(rows: pd.DataFrame, of: Floats, factor: float) -> pd.DataFrame:
+    """Pairs that have a row, less what they count as pairs without one."""
+    bucket = rows["bucket"].to_numpy(dtype=np.int64)
+    x, popularity, strength = (rows[name].to_numpy() for name in ("x", "popularity", "strength"))
+    known, nothing = rows["known"].to_numpy(dtype=np.bool_), np.zeros_like(x)
+    with_row = (_probability(of, x, popularity), x * factor, strength, bucket)
+    parts = [
+        tally(*with_row).assign(segment=ALL),
+        times(tally(_probability(of, nothing, popularity), nothing, nothing, bucket), -1.0).assign(segment=ALL),
+        tally(*(values[known] for values in with_row)).assign(segment=REPEAT_ITEM),
+    ]
+    return merged(pd.concat(parts), ("segment",))
+
+
+def _probability(of: Floats, x: Floats, popularity: Floats) -> Floats:
+    memory, popular, constant = of
+    probability: Floats = -np.expm1(-(x * memory + popularity * popular + constant))
+    return probability
+
+
+def _of_all_users(one: pd.DataFrame, in_bucket: pd.DataFrame) -> pd.DataFrame:
+    """The tally of one user, in bucket 0, as that of so many in each bucket."""
+    everyone = times(one[one["bucket"] == EVERYONE], in_bucket["count"].sum())
+    by_bucket = one[one["bucket"] != EVERYONE].drop(columns="bucket").merge(in_bucket, how="cross")
+    by_bucket[list(SUMS)] = by_bucket[list(SUMS)].mul(by_bucket["count"], axis=0)
+    return pd.concat([everyone, by_bucket.drop(columns="count")])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from halflife.evaluation.backtest import MetricRow
+from halflife.evaluation.rows import MetricRow
 from halflife.evaluation.segments import ALL
 
 POPULARITY: Final = "popularity"

@@ -14,10 +14,12 @@ from rich.table import Column, Table
 from halflife.command import Job
 from halflife.errors import InputMissingError
 from halflife.evaluation import backtest, trust
-from halflife.evaluation.backtest import Evaluation, MetricRow, Night, PublishedScores, SummaryRow
+from halflife.evaluation.backtest import Evaluation, Night
+from halflife.evaluation.every_pair import PublishedScores
 from halflife.evaluation.ranking import ModelInputs, PublishedLists
 from halflife.evaluation.rates import Universe
 from halflife.evaluation.revival import Revivals
+from halflife.evaluation.rows import MetricRow, SummaryRow, summary
 from halflife.evaluation.scorer import ModelScorer
 from halflife.model import artifact
 from halflife.nights import instant
@@ -108,35 +110,36 @@ def _as_json(found: Evaluation) -> list[dict[str, Any]]:
 
 def _tables(found: Evaluation) -> list[Table]:
     """The metrics for a person to read: rankings, the model's lead over each baseline, probabilities, strengths."""
-    judged = [row for row in backtest.summary(found.rows) if row.segment == "all"]
+    judged = [row for row in summary(found.rows) if row.segment == "all"]
     return [
         _table("Next basket of each user, and all of the horizon, all items ranked", judged, RANKING),
-        _differences(found.rows),
+        _leads("Lead of the model in the next basket", found.rows, RANKING[:2]),
         _table("Engaged within the horizon, probability of every pair", judged, PROBABILITY),
         _table("Interest strength over the horizon, of every pair", judged, STRENGTH),
+        _leads("Lead of the model over every pair", found.rows, (*PROBABILITY[:2], STRENGTH[0])),
     ]
 
 
-def _table(title: str, summary: Sequence[SummaryRow], metrics: Sequence[str]) -> Table:
+def _table(title: str, rows: Sequence[SummaryRow], metrics: Sequence[str]) -> Table:
     table = Table("night", "model", *(Column(metric, justify="right") for metric in metrics), title=title)
-    for row in sorted(summary, key=lambda row: (row.night, -row.values.get(metrics[0], 0.0))):
+    for row in sorted(rows, key=lambda row: (row.night, -row.values.get(metrics[0], 0.0))):
         if metrics[0] in row.values:
             values = (row.values.get(metric) for metric in metrics)
             table.add_row(str(row.night), row.model, *("" if value is None else f"{value:.4g}" for value in values))
     return table
 
 
-def _differences(rows: Sequence[MetricRow]) -> Table:
-    """The model's lead with its interval."""
-    title = "Lead of the model in the next basket, with 95 % intervals over users"
-    table = Table("night", "model", "baseline", *(Column(name, justify="right") for name in RANKING[:2]), title=title)
-    leads: dict[tuple[date, str, str], dict[str, str]] = {}
+def _leads(title: str, rows: Sequence[MetricRow], metrics: Sequence[str]) -> Table:
+    """The model's values minus each baseline's, with their intervals."""
+    columns = (Column(name, justify="right") for name in metrics)
+    table = Table("night", "baseline", *columns, title=f"{title}, with 95 % intervals over users")
+    leads: dict[tuple[date, str], dict[str, str]] = {}
     for row in rows:
-        if row.baseline and row.segment == "all" and row.low is not None:
-            shown = f"{row.value:+.4f} ({row.low:+.4f} to {row.high:+.4f})"
-            leads.setdefault((row.night, row.model, row.baseline), {})[row.metric] = shown
-    for (night, model, baseline), shown_by in leads.items():
-        table.add_row(str(night), model, baseline, *(shown_by.get(name, "") for name in RANKING[:2]))
+        if row.baseline and row.segment == "all" and row.metric in metrics and row.low is not None:
+            shown = f"{row.value:+.3g} ({row.low:+.3g} to {row.high:+.3g})"
+            leads.setdefault((row.night, row.baseline), {})[row.metric] = shown
+    for (night, baseline), shown_by in leads.items():
+        table.add_row(str(night), baseline, *(shown_by.get(name, "") for name in metrics))
     return table
 
 
@@ -149,12 +152,13 @@ def _night(job: Job, night: date) -> Night:
     universe = Universe(everyone.count(), items.count(), users.count())
     lists = store.read(spark, "recommendations", night).join(users, on="user_id").join(items, on="item_id")
     made_with = (store.manifest("score", night) or {})["config"]["score"]
+    files = [file.path for file in store.files("scores", night)]
     return Night(
         as_of=night,
         horizon_days=_figures(job, night)["horizon_days"],
         model=ModelInputs(NAME, _scorer(job, night, items), store.read(spark, "user_states", night), memory),
         lists=PublishedLists(LIST, lists.select("user_index", "rank", "item_index")),
-        scores=PublishedScores(NAME, store.read(spark, "scores", night), universe) if _whole(made_with) else None,
+        scores=PublishedScores(NAME, files, users, universe) if _whole(made_with) else None,
         revivals=Revivals(memory, made_with["revival_silence_days"]),
     )
 

@@ -1,0 +1,39 @@
+"""The figures by which a matured night is believed."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from halflife.evaluation import trust
+from halflife.evaluation.rows import MetricRow
+
+NIGHT = date(2026, 3, 1)
+
+
+def rows(**values: float) -> list[MetricRow]:
+    """Rows from model__metric=value, with a difference and a segment beside each that must not count."""
+    found = []
+    for name, value in values.items():
+        model, metric = name.split("__")
+        row = MetricRow(NIGHT, model, "all", metric.replace("_at_", "@"), value, 5)
+        found += [row._replace(segment="item:new", value=9.0), row, row._replace(baseline="als", value=7.0)]
+    return found
+
+
+def test_the_figures_are_calibration_and_the_leads_over_popularity() -> None:
+    every = rows(
+        ours__mean_score=0.3,
+        ours__base_rate=0.2,
+        ours__log_loss=0.6,
+        popularity__log_loss=0.8,
+        list__ndcg_at_10=0.25,
+        popularity__ndcg_at_10=0.1,
+    )
+    found = trust.figures(every, "ours", "list", 10)
+    assert found == pytest.approx({"calibration": 1.5, "log_loss_lead": 0.25, "ndcg_lead": 0.15})
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    assert trust.figures(rows(list__ndcg_at_10=0.25, ours__mean_score=0.3), "ours", "list", 10) == {}
