@@ -25,6 +25,7 @@ def main() -> None:
     peak = int((options.demo / "peak_memory").read_text()) / 2**30
     console.print(f"The jobs took {options.seconds / 60:.1f} minutes and at most {peak:.1f} GiB in all processes.")
     console.print("To look further:", style="bold")
+    print(f"  {warehouse}/reports/as_of={LAST}/report.html in a browser; as_of=2017-12-01 is the night that was judged")
     query = f"FROM '{warehouse}/scores/as_of={LAST}/*.parquet' WHERE user_id = '1' ORDER BY score DESC LIMIT 10"
     print(f'  .venv/bin/python -c "import duckdb; duckdb.sql(\\"{query}\\").show()"')
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -60,17 +60,20 @@ EVENTS = (
 )
 
 
-def publish_model(store: Warehouse, as_of: date = TRAINED, seed: int = 3) -> None:
-    """Publish a model of random weights."""
+def publish_model(
+    store: Warehouse, as_of: date = TRAINED, seed: int = 3, stretch: Sequence[float] | None = None
+) -> None:
+    """Publish a model of random weights, with a `stretch` of each user's own where one is given."""
     run = store.begin("train", as_of, {"seed": seed})
     assert run is not None
     rng = np.random.default_rng(seed)
-    shapes = ARCHITECTURE.shapes_for_scoring()
+    architecture = ARCHITECTURE.model_copy(update={"stretch": stretch is not None})
+    shapes = architecture.shapes_for_scoring()
     weights = {name: rng.normal(scale=0.3, size=shape).astype(np.float32) for name, shape in shapes.items()}
     known = ARCHITECTURE.items
     manifest = artifact.save(
         run.path("models"),
-        architecture=ARCHITECTURE,
+        architecture=architecture,
         weights={**weights, "half_lives_days": np.array([1.0, 30.0, 180.0], dtype=np.float32)},
         items=pd.DataFrame(
             {"item_index": range(known), "item_id": ITEMS[:known], "category": pd.array(CATEGORIES[:known])}
@@ -79,6 +82,7 @@ def publish_model(store: Warehouse, as_of: date = TRAINED, seed: int = 3) -> Non
         as_of_seconds=instant(as_of).timestamp(),
         metrics={},
         config={},
+        stretch=None if stretch is None else np.array(stretch, dtype=np.float32),
     )
     store.publish(run, {}, {"version": manifest.version, "kind": manifest.kind})
 
@@ -90,6 +94,8 @@ def publish_night(
     law_days: float = 0.0,
     score_error: float = 0.0,
     interest: Sequence[tuple[Any, ...]] = (),
+    more_figures: Mapping[str, Any] | None = None,
+    **more_tables: Sequence[tuple[Any, ...]],
 ) -> None:
     """Publish a night's tables of sessionize and of score: by the last model, or by the law with a half-life."""
     rows = events_table(event for event in events if _time(event) < instant(as_of))
@@ -100,11 +106,18 @@ def publish_night(
     assert run is not None
     memory, states = _memory(model, rows), _user_states(model, rows)
     scores = _scores(model, memory, states, instant(as_of).timestamp(), score_error)
-    staged = {"memory": memory, "user_states": states, "scores": scores, "interest_by_category": interest}
+    staged = {
+        "memory": memory,
+        "user_states": states,
+        "scores": scores,
+        "interest_by_category": interest,
+        **more_tables,
+    }
     for table in TABLES["score"]:
         run.write_rows(table, staged.get(table, []))
     figures = {"half_lives_days": model.half_lives_days.tolist(), "horizon_days": model.horizon_days}
-    store.publish(run, {}, {"model": model.version, "model_kind": model.kind, **figures})
+    figures |= {"encoded": len(states), "skipped": 0, "pairs": len(scores), "pairs_below_floor": 0}
+    store.publish(run, {}, {"model": model.version, "model_kind": model.kind, **figures, **(more_figures or {})})
 
 
 def config(root: Path) -> Path:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from halflife.errors import AuditError, ConfigError, HalflifeError, InputMissingError
+from halflife.report.cli import add_report, add_runs
 
 if TYPE_CHECKING:  # what a command needs is imported when it runs: not for a --help
-    from rich.table import Table
-
     from halflife.answers.night import PublishedNight
     from halflife.warehouse import Warehouse
 
@@ -27,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     doctor.set_defaults(run=_doctor)
     for add in (_add_forget, _add_explain, _add_top, _add_diff, _add_audience):
         add(commands)
+    add_report(_command(commands, "report", "write the report of a published night, one HTML file, and name it"))
+    add_runs(_command(commands, "runs", "the history of runs: what was published or failed, rows, seconds by stage"))
     options = parser.parse_args(arguments)
     try:
         code: int = options.run(options)
@@ -133,14 +134,6 @@ def _night(options: argparse.Namespace) -> PublishedNight:
     return PublishedNight(_warehouse(options), options.as_of)
 
 
-def _print(table: Table) -> None:
-    from rich.console import Console
-
-    console = Console()
-    # Into a pipe: wide enough for every column.
-    Console(width=None if console.is_terminal else 200).print(table)
-
-
 def _explain(options: argparse.Namespace) -> int:
     from halflife.answers import check, explain, plot, show
     from halflife.answers.attention import attention
@@ -157,9 +150,9 @@ def _explain(options: argparse.Namespace) -> int:
     if options.json:
         print(show.as_json({**show.explanation_json(explained), "attention": show.attention_json(weights)}))
     else:
-        _print(show.explanation_table(explained))
+        show.on_terminal(show.explanation_table(explained))
         if len(weights):
-            _print(show.attention_table(weights, explained.half_lives_days.tolist()))
+            show.on_terminal(show.attention_table(weights, explained.half_lives_days.tolist()))
     if options.plot:
         _write(options.plot, plot.svg(explained, explain.curve_of(night, options.user, options.item)))
     return 0
@@ -175,7 +168,7 @@ def _top(options: argparse.Namespace) -> int:
         print(show.as_json(show.records(best)))
     else:
         when = options.at or f"the night of {scorer.as_of}"
-        _print(show.frame(best, f"best items of user {options.user}, {when}"))
+        show.on_terminal(show.frame(best, f"best items of user {options.user}, {when}"))
     return 0
 
 
@@ -194,7 +187,7 @@ def _diff(options: argparse.Namespace) -> int:
     if options.json:
         print(show.as_json(show.records(moved)))
     else:
-        _print(show.frame(moved, f"{title}, {early.as_of} to {late.as_of}"))
+        show.on_terminal(show.frame(moved, f"{title}, {early.as_of} to {late.as_of}"))
     return 0
 
 

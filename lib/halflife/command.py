@@ -106,7 +106,8 @@ class Job:
             return
         with self.warehouse.staged(opened) as run:
             figures = {**stage(run), **self.alarms.described()}
-            self.spark.catalog.clearCache()  # of several nights, none leaves what it kept to the next
+            if "spark" in vars(self):  # of several nights, none leaves what it kept to the next
+                self.spark.catalog.clearCache()
             with self.stage("publish"):
                 manifest = self.warehouse.publish(
                     run, self.config.model_dump(mode="json"), figures, self.progress.seconds
@@ -153,7 +154,7 @@ def main(name: str, description: str | None, arguments: Sequence[str] | None = N
         config = configuration.load(options.config, options.set)
         pipeline: Callable[[Job], None] = import_module(f"halflife.pipelines.{name}").run
         for night in _nights(options.first, options.as_of):
-            _run(pipeline, Job(name, night, config, console, until=options.as_of))
+            run(pipeline, Job(name, night, config, console, until=options.as_of))
     except Exception as error:
         code, message = _in_words(error)
         if code == 1:
@@ -165,7 +166,7 @@ def main(name: str, description: str | None, arguments: Sequence[str] | None = N
     return 0
 
 
-def _run(pipeline: Callable[[Job], None], job: Job) -> None:
+def run(pipeline: Callable[[Job], None], job: Job) -> None:
     """Run a pipeline for a night, with a file that says how it goes."""
     logged = os.environ.get(LOG)
     job.status = StatusFile(Path(job.config.warehouse), job.name, job.as_of, logged and Path(logged).name)

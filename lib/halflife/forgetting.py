@@ -30,6 +30,7 @@ from halflife.warehouse import Warehouse
 
 FOLDER = "_forget"
 SEPARATOR = "\0"  # between a user's id and an event's
+NO_REPORT = "<!DOCTYPE html><title>halflife</title>Removed, since users were forgotten: run halflife report again.\n"
 WORDS_END = r"(?U)[^\w.@+-]+"  # between the words of a text that could not be taken apart
 
 
@@ -119,7 +120,13 @@ def _indexes(store: Warehouse, nights: Iterable[date], users: pa.Array) -> pa.Ar
 def _without(
     table: str, path: Path, fresh: Path, *, users: pa.Array, indexes: pa.Array, rewritten: dict[int, Path]
 ) -> bool:
-    """Write a file of a table to `fresh` without the users; False, and nothing written, where it has none of them."""
+    """Write a file of a table to `fresh` without the users; False, and nothing written, where it has none of them.
+
+    A report shows pairs of some users: it makes room for a note, and is made again when it is asked for.
+    """
+    if table == "reports":
+        fresh.write_text(NO_REPORT, encoding="utf-8")
+        return True
     if path.suffix != ".parquet":
         return False
     inode = path.stat().st_ino

@@ -82,7 +82,7 @@ class PublishedNight:
     def written_as(self) -> ScoreConfig:
         """How the night's scores were written."""
         given = self.manifest["config"].get("score", {})
-        return ScoreConfig.model_validate({name: given[name] for name in ("layout", "encoding") if name in given})
+        return ScoreConfig.model_validate({name: given[name] for name in ScoreConfig.model_fields if name in given})
 
     @cached_property
     def _users(self) -> tuple[pd.Index[str], NDArray[np.int32]]:

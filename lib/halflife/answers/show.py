@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import pandas as pd
+from rich.console import Console
 from rich.table import Table
 
 from halflife.answers.explain import Explanation
@@ -149,6 +150,11 @@ def explanation_json(explained: Explanation) -> dict[str, Any]:
         "halves_after_days": explained.halves_after_days,
         "score_halves_after_days": explained.score_halves_after_days,
     }
+
+
+def on_terminal(table: Table) -> None:
+    """Print a table: into a pipe, wide enough for every column."""
+    Console(width=None if Console().is_terminal else 200).print(table)
 
 
 def as_json(answer: object) -> str:

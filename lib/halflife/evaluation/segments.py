@@ -3,7 +3,8 @@
 `all` are the users with a history; a new user is in `user:new` alone. Of users: `history:2-5`, by sessions before the
 cut, and `silence:7-29d`, by full days since the last of them. Of items: `item:repeat` and `item:new`, what the user had
 bought before the cut and what not, and `type:view`, by event type where several count: there, a user's truth is its
-items of that kind, and users without any are left out.
+items of that kind, and users without any are left out. Of pairs: `score:2^-7`, those whose score lies from there to
+twice as much.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ ALL: Final = "all"
 NEW_USER: Final = "user:new"
 REPEAT_ITEM: Final = "item:repeat"
 NEW_ITEM: Final = "item:new"
+SCORES: Final = "score:2^"
 
 # The least of each class but the first.
 HISTORY_SESSIONS: Final = (2, 6, 21, 101)
@@ -34,6 +36,16 @@ def of_user(history: History) -> tuple[str, ...]:
         return (NEW_USER,)
     silence = _class(int(history.age_days.min()), 0, SILENCE_DAYS)
     return (ALL, f"history:{_class(history.session_count, 1, HISTORY_SESSIONS)}", f"silence:{silence}d")
+
+
+def of_scores(octave: int) -> str:
+    """The segment of the pairs whose score lies from 2^octave to twice as much."""
+    return f"{SCORES}{octave}"
+
+
+def octave_of(segment: str) -> int | None:
+    """The octave of a segment of scores; None for any other segment."""
+    return int(segment.removeprefix(SCORES)) if segment.startswith(SCORES) else None
 
 
 def _class(value: int, least: int, edges: Sequence[int]) -> str:

@@ -113,6 +113,11 @@ class Model:
         jumps: NDArray[np.float64] = strength * np.exp(rates.astype(np.float64))
         return jumps
 
+    @property
+    def user_stretch(self) -> Matrix | None:
+        """Stretch of the users 0..n-1 as of the training: log2 of how much longer theirs lasts; None without any."""
+        return self._weights.get("users/stretch")
+
     def _stretch(self, users: NDArray[Any]) -> Matrix:
         """Each user's stretch as of the training: 0 for users who came later, (n,)."""
         known = np.append(self._weights["users/stretch"], np.float32(0))

@@ -14,6 +14,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "train": ("models",),
     "score": ("memory", "user_states", "scores", "recommendations", "interest_by_category", "category_trend"),
     "evaluate": ("metrics", "evaluation"),
+    "report": ("reports",),
 }
 # Tables of which each night holds that night's rows alone; of every other table a night holds the whole.
 NIGHTLY = ("quarantine", "intake")
