@@ -234,8 +234,8 @@ CATEGORY_TREND: Final = _schema(
 # One row is one (night, model, baseline, segment, metric): the value over `users` users; where a baseline is named, the
 # model's value minus the baseline's over the same users. Standard error and 95 % interval (low, high) are those of a
 # bootstrap over users, where the metric is one of users' rankings or pairs. Segment `all` holds every user with a
-# history; `tuning` is the validation before the first night. Metrics are of the next basket, `horizon_` ones of all
-# that was bought within the horizon.
+# history; `tuning` is the validation before the first night; `score:2^-7` holds the pairs whose score lies from there
+# to twice as much. Metrics are of the next basket, `horizon_` ones of all that was bought within the horizon.
 METRICS: Final = _schema(
     ("night", T.DateType()),
     ("model", T.StringType()),

@@ -11,12 +11,12 @@ import pandas as pd
 from pyspark.sql import DataFrame
 
 from halflife.config import EvaluateConfig
-from halflife.evaluation import estimates, probability, rates
+from halflife.evaluation import estimates, metrics, probability, rates
 from halflife.evaluation.judgement import Judgement, judge
 from halflife.evaluation.rates import Universe
 from halflife.evaluation.rows import MetricRow
-from halflife.evaluation.segments import ALL, NEW_ITEM, REPEAT_ITEM
-from halflife.evaluation.tally import merged, times
+from halflife.evaluation.segments import ALL, NEW_ITEM, REPEAT_ITEM, of_scores
+from halflife.evaluation.tally import COUNTS, EVERYONE, merged, times
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,13 @@ def probability_metrics(
     for frame in (users, earlier.pairs, now.pairs):
         frame.unpersist()
     judged = {model: _by_segment(counted, options) for model, counted in tallies.items()}
-    return [
-        row._replace(night=cut.date(), users=published.universe.users)
+    rows = [
+        row
         for segment in (ALL, REPEAT_ITEM, NEW_ITEM)
         for row in _judged_rows(published.name, segment, {model: each.get(segment) for model, each in judged.items()})
     ]
+    rows += [row for model, counted in tallies.items() for row in _rows_by_octave(model, counted)]
+    return [row._replace(night=cut.date(), users=published.universe.users) for row in rows]
 
 
 def _by_segment(counted: pd.DataFrame, options: EvaluateConfig) -> dict[str, Judgement]:
@@ -75,14 +77,22 @@ def _judged_rows(ours: str, segment: str, judged: Mapping[str, Judgement | None]
         if each is None:
             continue
         # Only the half-life is a forecast of strength too.
-        metrics = [
+        names = [
             metric for metric in each.values if name in (ours, rates.HALF_LIFE) or not metric.startswith("strength_")
         ]
-        yield from (_of(each, metric, name, segment) for metric in metrics)
+        yield from (_of(each, metric, name, segment) for metric in names)
         if model is not None and name != ours:
             difference = model.minus(each)
-            shared = (metric for metric in metrics if metric in difference.values)
+            shared = (metric for metric in names if metric in difference.values)
             yield from (_of(difference, metric, ours, segment)._replace(baseline=name) for metric in shared)
+
+
+def _rows_by_octave(model: str, counted: pd.DataFrame) -> Iterator[MetricRow]:
+    """What was foretold and what came true, by score; nights and users are for the caller to fill."""
+    everyone = counted[(counted["segment"] == ALL) & (counted["bucket"] == EVERYONE)].groupby("bin")[list(COUNTS)].sum()
+    for octave, values in metrics.by_octave(*(everyone[name].to_numpy(dtype=float) for name in COUNTS)).items():
+        for metric, value in values.items():
+            yield MetricRow(date.min, model, of_scores(octave), metric, value, 0)
 
 
 def _of(each: Judgement, metric: str, model: str, segment: str) -> MetricRow:

@@ -96,6 +96,24 @@ def of_sums(sums: Mapping[str, Floats]) -> dict[str, Floats]:
         }
 
 
+def by_octave(pairs: Floats, positives: Floats, score_sum: Floats) -> dict[int, dict[str, float]]:
+    """How far the probabilities of each octave come true, from pairs by bin of score (bins,): of the scores from 2^k to
+    2^(k+1), by k, how many pairs there are, their mean score, and the rate of positives. What a calibration plot shows."""
+    filled = pairs > 0
+    pairs, positives, score_sum = pairs[filled], positives[filled], score_sum[filled]
+    octave = np.floor(np.log2(np.maximum(score_sum / pairs, PROBABILITY_FLOOR))).astype(np.int64)
+    found = {}
+    for each in np.unique(octave).tolist():
+        inside = octave == each
+        count = float(pairs[inside].sum())
+        rates = {
+            "mean_score": float(score_sum[inside].sum()) / count,
+            "base_rate": float(positives[inside].sum()) / count,
+        }
+        found[each] = {"pairs": count, **rates}
+    return found
+
+
 def auc(pairs: Floats, positives: Floats) -> Floats:
     """Area under the ROC curve (Mann-Whitney) of pairs by bin, lowest score first: (..., bins) give (...).
 
