@@ -54,17 +54,17 @@ class RowGroup:
 
 
 def row_groups(files: Sequence[Path]) -> list[RowGroup]:
-    """All row groups of the files of a night. Raises InputMissingError where they hold no pair."""
+    """All row groups with rows of the files of a night. Raises InputMissingError where they hold no pair."""
     found = []
     for file in files:
         metadata = pq.read_metadata(file)
         column = metadata.schema.names.index("user_id")
-        for number in range(metadata.num_row_groups):
-            group = metadata.row_group(number)
+        for number, group in enumerate(map(metadata.row_group, range(metadata.num_row_groups))):
             told = group.column(column).statistics
             first, last = (told.min, told.max) if told is not None and told.has_min_max else ("", chr(0x10FFFF))
-            found.append(RowGroup(str(file), number, group.num_rows, first, last))
-    if not any(group.rows for group in found):
+            if group.num_rows:
+                found.append(RowGroup(str(file), number, group.num_rows, first, last))
+    if not found:
         raise InputMissingError("evaluate: the night's score table is empty")
     return found
 
