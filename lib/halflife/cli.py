@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from halflife.errors import AuditError, ConfigError, HalflifeError, InputMissingError
 from halflife.report.cli import add_report, add_runs
+from halflife.upkeep.cli import add_gc, add_rollback, add_verify
 
 if TYPE_CHECKING:  # what a command needs is imported when it runs: not for a --help
     from halflife.answers.night import PublishedNight
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add(commands)
     add_report(_command(commands, "report", "write the report of a published night, one HTML file, and name it"))
     add_runs(_command(commands, "runs", "the history of runs: what was published or failed, rows, seconds by stage"))
+    add_verify(_command(commands, "verify", "is every published file there, byte for byte?"))
+    add_rollback(_command(commands, "rollback", "bring the run of a night back that another has replaced"))
+    add_gc(_command(commands, "gc", "what nobody needs any more: replaced runs, what killed runs have left"))
     options = parser.parse_args(arguments)
     try:
         code: int = options.run(options)

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from halflife import config as configuration
+from halflife import crash
 from halflife.alarms import Watch
 from halflife.config import Config
 from halflife.errors import ConfigError, HalflifeError
@@ -89,8 +90,10 @@ class Job:
         """Time a stage and show it while it runs."""
         if self.status:
             self.status.stage(name, self.progress.seconds)
+        crash.point(f"{name}: begins")
         with self.progress.stage(name):
             yield
+        crash.point(f"{name}: is done")
 
     def publish(self, inputs: Mapping[str, Any], stage: Callable[[Run], Mapping[str, Any]]) -> None:
         """Stage the night's tables with `stage`, which returns the manifest's figures, and publish them.
@@ -157,7 +160,7 @@ def main(name: str, description: str | None, arguments: Sequence[str] | None = N
             run(pipeline, Job(name, night, config, console, until=options.as_of))
     except Exception as error:
         code, message = _in_words(error)
-        if code == 1:
+        if _known(error) is None:
             log.exception("unexpected failure")
         else:  # below an error: where there is no log file, the line that follows says it all
             log.warning("%s", message, exc_info=error)
@@ -179,14 +182,18 @@ def run(pipeline: Callable[[Job], None], job: Job) -> None:
 
 def _in_words(error: Exception) -> tuple[int, str]:
     """The exit code and the one line of a job that ends with an error."""
-    from halflife.sources.failures import explain
-
-    known = error if isinstance(error, HalflifeError) else explain(error)
-    if known is not None:
+    if known := _known(error):
         return known.exit_code, str(known)
     where = os.environ.get(LOG, "standard error")
     summary = " ".join(_root_message(error).split())[:300]
     return 1, f"{type(error).__name__}: {summary} (trace in {where})"
+
+
+def _known(error: Exception) -> HalflifeError | None:
+    """The error as one that names the thing and the remedy, where it is one."""
+    from halflife.sources.failures import explain
+
+    return error if isinstance(error, HalflifeError) else explain(error)
 
 
 def _root_message(error: Exception) -> str:

@@ -632,6 +632,14 @@ class AlarmsConfig(Section):
         }
 
 
+class KeepConfig(Section):
+    """How long what a warehouse no longer needs is kept; `halflife gc` removes it then."""
+
+    replaced_days: Annotated[int, Field(ge=0)] = Field(
+        default=7, description="runs that another has replaced, which `halflife rollback` can bring back till then"
+    )
+
+
 class Config(Section):
     """The whole configuration of every job; each job reads its own part."""
 
@@ -647,6 +655,7 @@ class Config(Section):
     score: ScoreConfig = ScoreConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     alarms: AlarmsConfig = AlarmsConfig()
+    keep: KeepConfig = KeepConfig()
 
     @model_validator(mode="after")
     def _source_types_are_known(self) -> Config:

@@ -46,6 +46,12 @@ class AuditError(HalflifeError):
     exit_code = 4
 
 
+class StorageError(HalflifeError):
+    """The file system gave no room: nothing was published; running again helps when there is some."""
+
+    exit_code = 1
+
+
 class PublishConflictError(HalflifeError):
     """Another run published the same table meanwhile: nothing was changed."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from halflife.sources import failures
 from halflife.status import history
 
 LOCAL = Path(__file__).parents[2] / "conf" / "local.yaml"
@@ -54,3 +55,11 @@ def test_a_failure_is_one_line_and_an_unexpected_one_leaves_its_trace(
     assert not with_log or "Traceback" in log.read_text()
     (ended,) = history(tmp_path / "warehouse")
     assert (ended.state, ended.exit_code, f"failing: {ended.message}") == ("failed", code, line)
+
+
+def test_a_full_disk_is_an_error_that_says_so_wherever_it_was_met() -> None:
+    for error in (OSError(28, "No space left on device"), RuntimeError("java.io.IOException: No space left on device")):
+        known = failures.explain(error)
+        assert known is not None
+        assert known.exit_code == 1
+        assert "no space is left" in str(known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -91,16 +92,16 @@ def test_a_lease_whose_file_was_removed_meanwhile_is_taken_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between opening the file and locking it, its last holder may remove it: the lock would guard nothing."""
-    holders, opened = [lease.Lease(tmp_path / "run")], Path.open
+    holders, opened = [lease.Lease(tmp_path / "run")], os.open
 
-    def slow(path: Path, *mode: str) -> object:
-        file = opened(path, *mode)
+    def slow(path: Path, flags: int, mode: int) -> int:
+        file = opened(path, flags, mode)
         if holders:
             holders.pop().end()
         return file
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "open", slow)
+        patched.setattr(os, "open", slow)
         ours = lease.Lease(tmp_path / "run")
     assert lease.is_held(tmp_path / "run")
     ours.end()

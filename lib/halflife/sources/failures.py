@@ -1,4 +1,4 @@
-"""What Spark says when a file cannot be read, as an error that names the file, the cause and the remedy."""
+"""What Spark says when a file cannot be read or written, as an error that names the thing, the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from halflife.errors import UnreadableInputError
+from halflife.errors import HalflifeError, StorageError, UnreadableInputError
 
 # What Spark says of a file that it could not read, or of one that is not there any more.
 UNREADABLE = re.compile(
     r"\[(?:FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|PATH_NOT_FOUND)[\w.]*\].*?file:/*(/\S+)", re.DOTALL
 )
+FULL = ("No space left on device", "Disk quota exceeded")
 # The causes that come up, in words; any other is quoted.
 CAUSES = {
     "Unexpected end of input stream": "it ends in the middle",
@@ -23,9 +24,14 @@ CAUSES = {
 }
 
 
-def explain(error: BaseException) -> UnreadableInputError | None:
-    """The failure as an error about a file, where it is one."""
+def explain(error: BaseException) -> HalflifeError | None:
+    """The failure as an error about a file or a full disk, where it is one."""
     messages = list(_messages(error))
+    if any(sign in message for message in messages for sign in FULL):
+        return StorageError(
+            "no space is left on the warehouse's disk, or on that of Spark's scratch files (spark.local.dir); "
+            "nothing was published; make room (halflife gc) and run again"
+        )
     for message in messages:
         if found := UNREADABLE.search(message):
             return UnreadableInputError(unquote(found[1]).rstrip(".,"), _cause(messages))

@@ -18,9 +18,13 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 }
 # Tables of which each night holds that night's rows alone; of every other table a night holds the whole.
 NIGHTLY = ("quarantine", "intake")
+# What is published as files that are no rows of a table.
+FILES = ("models", "evaluation", "reports")
 JOB_OF: Mapping[str, str] = {table: job for job, tables in TABLES.items() for table in tables}
 
 MANIFEST = "manifest.json"
+RUNS = "_runs"
+STAGING = "_staging"
 
 # A reader skips row groups by their statistics: small enough that one user's rows are read in a millisecond.
 ROW_GROUP_BYTES = 1024 * 1024

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 SUFFIX = ".lease"
@@ -21,28 +21,36 @@ def of(path: Path) -> Path:
 
 
 class Lease:
-    """A lock beside a file or folder; whoever has it may write or remove that."""
+    """A lock beside a file or folder: its holder may write or remove that. It ends with `end` or with the process."""
 
     def __init__(self, path: Path) -> None:
         """Take the lease of `path`. Raises BlockingIOError where a live process has it."""
         self.path = of(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            self._file = self.path.open("a")
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                self._file.close()
-                raise
-            with suppress(FileNotFoundError):
-                if self.path.stat().st_ino == os.fstat(self._file.fileno()).st_ino:
-                    return
-            self._file.close()  # the last holder removed this file after it was opened here: it guards nothing
+        while not self._locked():
+            pass  # the last holder removed the file between its opening here and its locking
+
+    def _locked(self) -> bool:
+        """Open the lock's file and lock it; False where that is not the file of this name any more."""
+        self._file: int | None = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self.path.stat().st_ino == os.fstat(self._file).st_ino:
+                return True
+        except FileNotFoundError:
+            pass
+        except OSError:
+            os.close(self._file)
+            raise
+        os.close(self._file)
+        return False
 
     def end(self) -> None:
         """Give it back: nothing is left of it."""
-        self.path.unlink(missing_ok=True)
-        self._file.close()
+        if self._file is not None:
+            self.path.unlink(missing_ok=True)
+            os.close(self._file)
+            self._file = None
 
 
 def is_held(path: Path) -> bool:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from halflife.warehouse.layout import ROW_GROUP_BYTES, TABLES, schema_of
+from halflife.warehouse.lease import Lease
 
 if TYPE_CHECKING:  # answers are read from here without Spark
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -30,6 +31,7 @@ class Run:
     directory: Path
     inputs: Mapping[str, Any]
     expected: str | None = field(repr=False)  # what the night's link pointed to when the run began
+    lease: Lease = field(repr=False)  # says that its process lives: the folder of one that died may be removed
     linked: dict[Path, dict[str, Any]] = field(default_factory=dict, repr=False)  # files kept, as they were described
 
     def path(self, table: str) -> Path:

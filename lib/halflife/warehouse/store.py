@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,10 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from halflife import crash
 from halflife.digests import digest_of
 from halflife.errors import InputMissingError, PublishConflictError
-from halflife.warehouse.layout import JOB_OF, MANIFEST, NIGHTLY, TABLES, schema_of
-from halflife.warehouse.manifest import code_version, describe, describe_file
+from halflife.warehouse import lease
+from halflife.warehouse.layout import JOB_OF, MANIFEST, NIGHTLY, RUNS, STAGING, TABLES, schema_of
+from halflife.warehouse.manifest import (
+    code_version,
+    describe,
+    describe_file,
+    identity,
+    make_durable,
+    read_manifest,
+    sync,
+)
 from halflife.warehouse.run import Run, Stored
 
 if TYPE_CHECKING:  # answers are read from here without Spark
@@ -41,13 +50,12 @@ class Warehouse:
         return sorted(date.fromisoformat(link.name.removeprefix("as_of=")) for link in folder.glob("as_of=*"))
 
     def manifest(self, job: str, as_of: date) -> dict[str, Any] | None:
-        """Manifest of the published run of a night, or None where there is none."""
-        try:
-            text = (self._night(job, as_of) / MANIFEST).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        manifest: dict[str, Any] = json.loads(text)
-        return manifest
+        """Manifest of the published run of a night, or None where there is none.
+
+        Raises UnreadableInputError where it is damaged.
+        """
+        link = self.night_link(job, as_of)
+        return read_manifest(link / MANIFEST) if link.is_symlink() else None
 
     def path(self, table: str, as_of: date) -> Path:
         """Folder of a published table of a night; stays readable when the night is published again.
@@ -55,7 +63,7 @@ class Warehouse:
         Raises InputMissingError that says which job makes the table.
         """
         job = JOB_OF[table]
-        folder = (self._night(job, as_of) / table).resolve()
+        folder = (self.night_link(job, as_of) / table).resolve()
         if not folder.is_dir():
             known = ", ".join(str(night) for night in self.nights(job)[-5:]) or "none"
             raise InputMissingError(
@@ -112,9 +120,9 @@ class Warehouse:
 
     def drop_replaced(self) -> None:
         """Remove the runs that were published once and that no night points to any more."""
-        with self._lock():
-            current = {self._night(job, night).resolve() for job, night in self.published()}
-            for run in self.root.glob("_runs/*"):
+        with self.lock():
+            current = self.current_runs()
+            for run in self.runs():
                 if run.resolve() not in current:
                     shutil.rmtree(run)
 
@@ -125,7 +133,7 @@ class Warehouse:
         in one step, and the manifest at last; it keeps the digest that the file was published with, by which the
         night is known.
         """
-        manifest, run = self.manifest(job, as_of), self._night(job, as_of).resolve()
+        manifest, run = self.manifest(job, as_of), self.night_link(job, as_of).resolve()
         assert manifest is not None  # the caller has the night from `published`
         for table, content in manifest["tables"].items():
             for place, entry in enumerate(content["files"]):
@@ -135,8 +143,7 @@ class Warehouse:
                     fresh.replace(file)
                 described = describe_file(file, run / table)
                 if described["sha256"] != entry["sha256"]:
-                    published = entry.get("published_sha256", entry["sha256"])
-                    content["files"][place] = {**described, "published_sha256": published}
+                    content["files"][place] = {**described, "published_sha256": identity(entry)}
             content["rows"] = sum(entry["rows"] for entry in content["files"])
             content["bytes"] = sum(entry["bytes"] for entry in content["files"])
         fresh = run / f".{MANIFEST}"
@@ -155,9 +162,11 @@ class Warehouse:
         if manifest is not None and manifest["inputs_digest"] == digest:
             return None
         run_id = f"{job}-{as_of}-{digest[:8]}-{uuid.uuid4().hex[:8]}"
-        directory = self.root / "_staging" / run_id
-        directory.mkdir(parents=True)
-        return Run(job, as_of, run_id, directory, inputs, expected)
+        self.drop_dead()
+        directory = self.root / STAGING / run_id
+        held = lease.Lease(directory)
+        directory.mkdir()
+        return Run(job, as_of, run_id, directory, inputs, expected, held)
 
     @contextmanager
     def staged(self, run: Run) -> Iterator[Run]:
@@ -166,6 +175,18 @@ class Warehouse:
             yield run
         finally:
             shutil.rmtree(run.directory, ignore_errors=True)
+            run.lease.end()
+
+    def drop_dead(self) -> None:
+        """Remove what runs have staged whose processes died."""
+        for directory in self.dead():
+            with lease.taken_over(directory) as dead:
+                if dead:
+                    shutil.rmtree(directory, ignore_errors=True)
+
+    def dead(self) -> list[Path]:
+        """The staging folders of runs whose processes died."""
+        return sorted(path for path in self.root.glob(f"{STAGING}/*/") if not lease.is_held(path))
 
     def publish(
         self,
@@ -191,30 +212,50 @@ class Warehouse:
             "config": dict(config),
             "metrics": dict(metrics),
             "seconds": dict(seconds),
-            "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "published_at": datetime.now(UTC).isoformat(timespec="microseconds"),
             "tables": {table: describe(run.path(table), run.linked) for table in TABLES[run.job]},
         }
+        for scratch in run.directory.glob("_*"):
+            shutil.rmtree(scratch)
         (run.directory / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str), encoding="utf-8")
-        with self._lock():
+        crash.point("publish: described")
+        make_durable(run.directory, run.linked)
+        crash.point("publish: durable")
+        with self.lock():
             if self._target(run.job, run.as_of) != run.expected:
                 raise PublishConflictError(
                     f"{run.job} {run.as_of}: another run published this night since this one began; "
                     "nothing was changed; run again to build on it"
                 )
-            for scratch in run.directory.glob("_*"):
-                shutil.rmtree(scratch)
-            home = self.root / "_runs" / run.id
+            home = self.root / RUNS / run.id
             home.parent.mkdir(exist_ok=True)
             run.directory.rename(home)
+            crash.point("publish: moved")
             self._link_tables(run)
-            _switch(self._night(run.job, run.as_of), home)
+            crash.point("publish: tables linked")
+            self.switch(run.job, run.as_of, home)
+        crash.point("publish: switched")
+        run.lease.end()
         return manifest
 
-    def _night(self, job: str, as_of: date) -> Path:
+    def night_link(self, job: str, as_of: date) -> Path:
+        """The link that says which run a night is."""
         return self.root / "_nights" / job / f"as_of={as_of.isoformat()}"
 
+    def switch(self, job: str, as_of: date, run: Path) -> None:
+        """Make a run in `_runs` the one that a night's readers see. The caller has the lock."""
+        _switch(self.night_link(job, as_of), run)
+
+    def runs(self) -> list[Path]:
+        """The folders of all runs that were published once."""
+        return sorted(path for path in self.root.glob(f"{RUNS}/*") if path.is_dir())
+
+    def current_runs(self) -> dict[Path, tuple[str, date]]:
+        """The folders of the runs that readers see, each with its job and night."""
+        return {self.night_link(job, night).resolve(): (job, night) for job, night in self.published()}
+
     def _target(self, job: str, as_of: date) -> str | None:
-        link = self._night(job, as_of)
+        link = self.night_link(job, as_of)
         return str(link.readlink()) if link.is_symlink() else None
 
     def _link_tables(self, run: Run) -> None:
@@ -222,10 +263,10 @@ class Warehouse:
         for table in TABLES[run.job]:
             link = self.root / table / f"as_of={run.as_of.isoformat()}"
             if not link.is_symlink():
-                _switch(link, self._night(run.job, run.as_of) / table)
+                _switch(link, self.night_link(run.job, run.as_of) / table)
 
     @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """One publisher at a time: compare and switch belong together."""
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / "_lock").open("w") as file:
@@ -236,6 +277,8 @@ class Warehouse:
 def _switch(link: Path, target: Path) -> None:
     """Point a link at a target, atomically; the link is relative, so that a warehouse can be moved."""
     link.parent.mkdir(parents=True, exist_ok=True)
-    fresh = link.with_name(f".{link.name}.{os.getpid()}.{time.monotonic_ns()}")
+    fresh = link.with_name(f".{link.name}.{uuid.uuid4().hex}")
     fresh.symlink_to(os.path.relpath(target, link.parent))
+    crash.point(f"publish: link of {link.parent.name} made")
     fresh.replace(link)
+    sync(link.parent)

@@ -1,0 +1,86 @@
+"""The subcommands `halflife verify`, `rollback` and `gc`."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+from halflife.errors import AuditError, ConfigError, InputMissingError
+
+if TYPE_CHECKING:  # what a command needs is imported when it runs: not for a --help
+    from halflife.warehouse import Warehouse
+
+
+def add_verify(command: argparse.ArgumentParser) -> None:
+    """The arguments of `halflife verify`."""
+    command.add_argument("--as-of", type=date.fromisoformat, metavar="YYYY-MM-DD", help="one night; default: all")
+    command.add_argument("--quick", action="store_true", help="compare sizes alone, read no file")
+    command.set_defaults(run=_verify)
+
+
+def add_rollback(command: argparse.ArgumentParser) -> None:
+    """The arguments of `halflife rollback`."""
+    command.add_argument("table", metavar="TABLE", help="all tables of its job go together")
+    command.add_argument("--as-of", type=date.fromisoformat, required=True, metavar="YYYY-MM-DD", help="the night")
+    command.add_argument("--to", metavar="RUN", help="id of the run; default: the one before the present one")
+    command.set_defaults(run=_rollback)
+
+
+def add_gc(command: argparse.ArgumentParser) -> None:
+    """The arguments of `halflife gc`."""
+    command.add_argument("--remove", action="store_true", help="remove it; default: only say what would go")
+    command.set_defaults(run=_gc)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from halflife.upkeep import verify
+
+    store = _warehouse(options)
+    if not store.published():
+        raise InputMissingError(f"{store.root}: no night is published there; name another warehouse")
+    found = 0
+    for damage in verify.damages(store, options.as_of, digests=not options.quick):
+        found += 1
+        print(f"{damage.path}: {damage.what}")
+    nights = sum(options.as_of in (None, night) for _, night in store.published())
+    if found:
+        raise AuditError(f"{found} of the paths of {nights} nights are not as they were published; restore them")
+    print(f"{nights} nights are whole" + (" by their files' sizes" if options.quick else ""))
+    return 0
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    from halflife.upkeep import rollback
+    from halflife.warehouse import JOB_OF
+
+    if options.table not in JOB_OF:
+        raise ConfigError(f"{options.table!r} is no table; name one of {', '.join(sorted(JOB_OF))}")
+    job = JOB_OF[options.table]
+    run = rollback.roll_back(_warehouse(options), job, options.as_of, options.to)
+    print(f"{job} {options.as_of}: readers see {run} again, in all its tables")
+    return 0
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from halflife import config
+    from halflife.upkeep import collect
+    from halflife.warehouse import Warehouse
+
+    loaded = config.load(options.config)
+    store = Warehouse(loaded.warehouse)
+    pieces = collect.garbage(store, loaded.keep.replaced_days, datetime.now(UTC))
+    for piece in pieces:
+        print(f"{piece.path.relative_to(store.root)}: {piece.why}")
+    if options.remove:
+        collect.remove(store, pieces)
+    freed = sum(piece.bytes for piece in pieces)
+    print(f"{len(pieces)} {'removed' if options.remove else 'could go (--remove does it)'}, {freed / 1e6:,.1f} MB")
+    return 0
+
+
+def _warehouse(options: argparse.Namespace) -> Warehouse:
+    from halflife import config
+    from halflife.warehouse import Warehouse
+
+    return Warehouse(config.load(options.config).warehouse)

@@ -1,0 +1,237 @@
+"""A damaged file is named, a replaced run comes back, and only what nobody reads is removed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halflife import cli
+from halflife.errors import AuditError, HalflifeError, InputMissingError
+from halflife.status import StatusFile
+from halflife.upkeep import collect, verify
+from halflife.upkeep.rollback import roll_back
+from halflife.warehouse import Run, Warehouse, lease
+from halflife.warehouse.manifest import read_manifest
+
+NIGHT = date(2026, 1, 2)
+LATER = datetime.now(UTC) + timedelta(days=30)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Warehouse:
+    return Warehouse(tmp_path / "warehouse")
+
+
+def begun(store: Warehouse, inputs: str, night: date = NIGHT) -> Run:
+    run = store.begin("evaluate", night, {"inputs": inputs})
+    assert run is not None
+    run.path("evaluation").mkdir()
+    (run.path("evaluation") / "metrics.json").write_text("[]")
+    return run
+
+
+def publish(store: Warehouse, value: int, night: date = NIGHT) -> Path:
+    """A night of one row; returns the folder of its run."""
+    run = begun(store, f"{value}", night)
+    run.path("metrics").mkdir()
+    pq.write_table(pa.table({"value": [value]}), run.path("metrics") / "part-0.parquet")
+    store.publish(run, {}, {})
+    return store.night_link("evaluate", night).resolve()
+
+
+def visible(store: Warehouse) -> list[int]:
+    values: list[int] = pq.read_table(store.path("metrics", NIGHT), partitioning=None)["value"].to_pylist()
+    return values
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_whole_warehouse_has_no_damage(store: Warehouse) -> None:
+    publish(store, 1)
+    assert list(verify.damages(store)) == []
+
+
+@pytest.mark.parametrize(
+    ("harm", "where", "what"),
+    [
+        (flip, "metrics/part-0.parquet", "not those that were published"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "metrics/part-0.parquet", "bytes, published were"),
+        (Path.unlink, "metrics/part-0.parquet", "cannot be read"),
+        (Path.unlink, "manifest.json", "it is missing"),
+        (lambda path: path.write_text("{"), "manifest.json", "cannot be read"),
+        (lambda path: path.write_text("more"), "metrics/part-1.parquet", "is in no manifest"),
+        (lambda path: shutil.rmtree(path.parent), "manifest.json", "which is not there"),
+    ],
+)
+def test_what_is_damaged_is_named(store: Warehouse, harm: Callable[[Path], object], where: str, what: str) -> None:
+    run = publish(store, 1)
+    harm(run / where)
+    (damage,) = verify.damages(store)
+    assert what in damage.what
+    assert (run / where).is_relative_to(damage.path) or damage.path == store.night_link("evaluate", NIGHT)
+
+
+def test_a_flipped_byte_is_found_by_reading_and_not_by_a_quick_look(store: Warehouse) -> None:
+    flip(publish(store, 1) / "metrics/part-0.parquet")
+    assert list(verify.damages(store, digests=False)) == []
+    assert list(verify.damages(store, as_of=date(2026, 1, 1))) == []
+    assert len(list(verify.damages(store, as_of=NIGHT))) == 1
+
+
+def test_a_copy_made_in_the_middle_of_a_run_is_told_from_a_whole_one(store: Warehouse, tmp_path: Path) -> None:
+    publish(store, 1)
+    begun(store, "unfinished", date(2026, 1, 3))
+    shutil.copytree(store.root, tmp_path / "whole", symlinks=True)
+    assert list(verify.damages(Warehouse(tmp_path / "whole"))) == []
+    shutil.copytree(store.root, tmp_path / "partial", symlinks=True)
+    shutil.rmtree(tmp_path / "partial" / "_runs")
+    assert [damage.what for damage in verify.damages(Warehouse(tmp_path / "partial"))] != []
+
+
+def test_rolling_back_shows_readers_the_run_before(store: Warehouse) -> None:
+    first = publish(store, 1)
+    publish(store, 2)
+    publish(store, 3)
+    roll_back(store, "evaluate", NIGHT)
+    assert visible(store) == [2]
+    assert roll_back(store, "evaluate", NIGHT, first.name) == first.name
+    assert visible(store) == [1]
+    assert list(verify.damages(store)) == []
+
+
+def test_after_a_rollback_the_job_publishes_again_what_its_inputs_make(store: Warehouse) -> None:
+    publish(store, 1)
+    publish(store, 2)
+    roll_back(store, "evaluate", NIGHT)
+    assert store.begin("evaluate", NIGHT, {"inputs": "1"}) is None
+    publish(store, 2)
+    assert visible(store) == [2]
+
+
+def test_no_run_comes_back_that_is_not_there_or_not_whole(store: Warehouse) -> None:
+    first = publish(store, 1)
+    with pytest.raises(InputMissingError, match="no earlier run"):
+        roll_back(store, "evaluate", NIGHT)
+    publish(store, 2)
+    flip(first / "metrics/part-0.parquet")
+    with pytest.raises(AuditError, match="nothing was changed"):
+        roll_back(store, "evaluate", NIGHT)
+    assert visible(store) == [2]
+
+
+def test_a_replaced_run_is_garbage_when_its_days_are_over(store: Warehouse) -> None:
+    old = publish(store, 1)
+    new = publish(store, 2)
+    assert collect.garbage(store, replaced_days=7, now=datetime.now(UTC)) == []
+    pieces = collect.garbage(store, replaced_days=7, now=LATER)
+    assert [piece.path for piece in pieces] == [old]
+    collect.remove(store, pieces)
+    assert [*store.runs()] == [new]
+    assert list(verify.damages(store)) == []
+
+
+def test_bytes_that_another_run_shares_are_not_counted_as_freed(store: Warehouse) -> None:
+    publish(store, 1)
+    (shared,) = store.files("metrics", NIGHT)
+    run = begun(store, "b", date(2026, 1, 3))
+    run.keep("metrics", [shared])
+    store.publish(run, {}, {})
+    publish(store, 2)
+    (piece,) = collect.garbage(store, replaced_days=7, now=LATER)
+    assert 0 < piece.bytes < shared.path.stat().st_size + 3000
+    size = (piece.path / "manifest.json").stat().st_size + (piece.path / "evaluation/metrics.json").stat().st_size
+    assert piece.bytes == size
+
+
+def test_what_a_killed_run_has_staged_goes_and_what_a_living_one_has_stays(store: Warehouse) -> None:
+    dead, living = begun(store, "a"), begun(store, "b")
+    dead.lease.end()  # as the kernel does when its process dies
+    assert [piece.path for piece in collect.garbage(store, 7, datetime.now(UTC))] == [dead.directory]
+    publish(store, 3)  # the next run clears up by itself
+    assert not dead.directory.exists()
+    assert living.directory.exists()
+    assert lease.is_held(living.directory)
+
+
+def test_a_run_that_came_back_meanwhile_is_not_removed(store: Warehouse) -> None:
+    publish(store, 1)
+    publish(store, 2)
+    pieces = collect.garbage(store, 7, LATER)
+    roll_back(store, "evaluate", NIGHT)
+    collect.remove(store, pieces)
+    assert visible(store) == [1]
+
+
+def test_old_status_files_go_but_never_that_of_a_run_that_goes_on(store: Warehouse) -> None:
+    ended, going = StatusFile(store.root, "score", NIGHT), StatusFile(store.root, "score", NIGHT)
+    ended.end("published", 0, "")
+    assert [piece.path for piece in collect.garbage(store, 7, LATER)] == [ended.path]
+    going.end("published", 0, "")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_any_json_is_a_manifest_or_an_error_that_names_the_file(
+    tmp_path_factory: pytest.TempPathFactory, value: object
+) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "manifest.json"
+    path.write_text(json.dumps(value))
+    with pytest.raises(HalflifeError, match=r"manifest\.json"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("path", ["../../secret", "/etc/passwd", "a/../../b", "", "a\0b"])
+def test_a_manifest_whose_paths_lead_out_of_the_table_is_refused(store: Warehouse, path: str) -> None:
+    manifest = publish(store, 1) / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["tables"]["metrics"]["files"][0]["path"] = path
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(HalflifeError, match=r"manifest\.json: cannot be read: tables\.metrics\.files\.0\.path"):
+        store.files("metrics", NIGHT)
+
+
+def test_the_commands_say_what_they_found(store: Warehouse, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"warehouse: {store.root}\nkeep: {{replaced_days: 0}}\nevent_types: {{view: {{weight: 1}}}}\n"
+        "sources: {a: {path: a.csv, format: csv, event_type: view, columns: {user: u, item: i, time: t}}}\n"
+    )
+
+    def halflife(*words: str) -> tuple[int, str]:
+        code = cli.main([words[0], "--config", str(config), *words[1:]])
+        return code, "".join(capsys.readouterr())
+
+    assert halflife("verify")[0] == 3
+    publish(store, 1)
+    run = publish(store, 2)
+    assert halflife("verify") == (0, "1 nights are whole\n")
+    assert halflife("rollback", "scores", "--as-of", "2026-01-02")[0] == 3
+    assert halflife("rollback", "no_table", "--as-of", "2026-01-02")[0] == 2
+    assert halflife("rollback", "metrics", "--as-of", "2026-01-02")[0] == 0
+    assert visible(store) == [1]
+    code, shown = halflife("gc")
+    assert (code, run.exists()) == (0, True)
+    assert f"_runs/{run.name}" in shown
+    assert halflife("gc", "--remove")[0] == 0
+    assert not run.exists()
+    flip(store.path("metrics", NIGHT) / "part-0.parquet")
+    code, shown = halflife("verify")
+    assert code == 4
+    assert "part-0.parquet: its bytes are not those" in shown
