@@ -71,10 +71,11 @@ SEQUENCES = """
 """
 
 
-def write_sequences(database: duckdb.DuckDBPyConnection, log: Path, output: Path) -> None:
+def write_sequences(database: duckdb.DuckDBPyConnection, log: Path, output: Path, length: int = LENGTH) -> None:
+    """Write the last `length` events of every user as the columns of `sequences`."""
     types = ", ".join(f"('{name}', {index}, {weight}::DOUBLE)" for index, (name, weight) in enumerate(WEIGHTS.items()))
-    arrays = ", ".join(f"list_resize([r.{name} FOR r IN rows], {LENGTH}, 0) AS {name}" for name in FEATURES)
-    database.execute(RECENT.format(log=log, types=types, gap=GAP_SECONDS, length=LENGTH))
+    arrays = ", ".join(f"list_resize([r.{name} FOR r IN rows], {length}, 0) AS {name}" for name in FEATURES)
+    database.execute(RECENT.format(log=log, types=types, gap=GAP_SECONDS, length=length))
     (users,) = database.execute("SELECT count(*) FROM users").fetchall()[0]
     for first in range(0, users, USERS_AT_ONCE):
         end = first + USERS_AT_ONCE

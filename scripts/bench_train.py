@@ -19,6 +19,8 @@ from bench_processes import BENCH, LENGTH, WEIGHTS, Measured, fresh_folder, pyth
 from rich.console import Console
 from rich.table import Table
 
+from halflife.config import TrainConfig
+
 CONTESTANTS = ("ours", "memory_fed", "one_rank", "keras_fit", "not_ahead")
 PEERS = CONTESTANTS[1:]
 FILES = 8  # of the table of histories: each shard has its own
@@ -35,7 +37,7 @@ def table_of(events: int, users: int, items: int, folder: Path) -> Path:
     files = log.cached(BENCH / "logs")
     (folder / "sequences").mkdir()
     with duckdb.connect(config={"threads": 2}) as database:
-        write_sequences(database, files, folder / "sequences")
+        write_sequences(database, files, folder / "sequences", TrainConfig().history_length)
         (known,) = database.execute("SELECT count(*) FROM items").fetchall()[0]
     whole = pq.read_table(folder / "sequences")
     (folder / "rows").mkdir()
@@ -106,8 +108,10 @@ def verdicts(costs: dict[str, Measured]) -> list[tuple[str, bool]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench train", description=__doc__)
-    parser.add_argument("--events", type=int, default=200_000, help="of the generated log (default: %(default)s)")
-    parser.add_argument("--users", type=int, default=2_560, help="(default: %(default)s)")
+    parser.add_argument("--events", type=int, default=1_500_000, help="of the generated log (default: %(default)s)")
+    parser.add_argument(
+        "--users", type=int, default=2_560, help="(default: %(default)s; as active as Complete Journey's)"
+    )
     parser.add_argument("--items", type=int, default=10_000, help="(default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="the fastest counts (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="file for one object")

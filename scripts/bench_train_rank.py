@@ -47,7 +47,7 @@ def start(contestant: str, folder: Path) -> None:
     command = [sys.executable, __file__, contestant, str(folder)]
     ranks = RANKS[contestant]
     # Horovod with one rank allreduces with itself, as one rank of a real training does.
-    launcher = [str(Path(sys.executable).with_name("horovodrun")), "-np", str(ranks), "-H", f"localhost:{ranks}"]
+    launcher = [sys.executable, "-m", "halflife.training.horovodrun", "-np", str(ranks), "-H", f"localhost:{ranks}"]
     launcher += ["--gloo", "--network-interfaces", "lo"]
     environment = {**os.environ, **RANK_ENVIRONMENT, "HALFLIFE_BENCH_RANK": "1"}
     subprocess.run([*launcher, *command], env=environment, check=True, stdout=sys.stderr)
