@@ -127,5 +127,19 @@ def test_equal_scores_share_one_calibration_bin() -> None:
     assert metrics.calibration_error(*binned(scores, labels), 10) == pytest.approx(0.0)
 
 
+@given(seed=seeds, pairs=st.integers(1, 300))
+def test_each_pair_counts_in_the_octave_of_its_score(seed: int, pairs: int) -> None:
+    random = np.random.default_rng(seed)
+    scores = 2.0 ** -random.uniform(0.01, 12, pairs)
+    labels = (random.random(pairs) < scores).astype(np.int64)
+    found = metrics.by_octave(*binned(scores, labels))
+    for octave, values in found.items():
+        inside = (scores >= 2.0**octave) & (scores < 2.0 ** (octave + 1))
+        assert values["pairs"] == inside.sum()
+        np.testing.assert_allclose(values["mean_score"], scores[inside].mean())
+        np.testing.assert_allclose(values["base_rate"], labels[inside].mean())
+    assert sum(values["pairs"] for values in found.values()) == pairs
+
+
 def test_without_positives_there_is_no_auc() -> None:
     assert np.isnan(metrics.auc(*binned(np.array([0.1, 0.2]), np.array([0, 0]))[:2]))

@@ -97,8 +97,10 @@ def of_sums(sums: Mapping[str, Floats]) -> dict[str, Floats]:
 
 
 def by_octave(pairs: Floats, positives: Floats, score_sum: Floats) -> dict[int, dict[str, float]]:
-    """How far the probabilities of each octave come true, from pairs by bin of score (bins,): of the scores from 2^k to
-    2^(k+1), by k, how many pairs there are, their mean score, and the rate of positives. What a calibration plot shows."""
+    """What a calibration plot shows, from pairs by bin of score (bins,).
+
+    Of the scores from 2^k to 2^(k+1), by k: how many pairs there are, their mean score, and the rate of positives.
+    """
     filled = pairs > 0
     pairs, positives, score_sum = pairs[filled], positives[filled], score_sum[filled]
     octave = np.floor(np.log2(np.maximum(score_sum / pairs, PROBABILITY_FLOOR))).astype(np.int64)
