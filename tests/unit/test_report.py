@@ -45,6 +45,7 @@ def metrics(night: date) -> list[tuple[Any, ...]]:
         row("halflife", "ndcg@10", 0.1446, "popularity"),
         row("halflife", "ndcg@10", -0.0321, "half_life_tuned", "item:new"),
         row("halflife", "auc", 0.928),
+        row("halflife", "auc", 0.035, "popularity"),
         row("halflife", "revival_precision", 0.25),
         *(
             row("halflife", metric, value, segment=f"score:2^{octave}")
@@ -77,7 +78,11 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
         published.publish_night(
             store,
             night,
-            more_figures={"score_histogram": histogram, "alarms": ALARMS if night == NIGHT else []},
+            more_figures={
+                "score_histogram": histogram,
+                "alarms": ALARMS if night == NIGHT else [],
+                "watched": {"encoded share": 0.91},
+            },
             recommendations=recommendations(lists),
             category_trend=[trend] if night == NIGHT else [],
         )
@@ -136,6 +141,7 @@ def test_an_evaluation_makes_a_new_report_and_nothing_else_does(
     assert f"the night of {BEFORE}, the nearest one that was judged" in shown
     assert "single half-life, tuned 0.2294" in shown
     assert "item: new 40 -0.0321 -0.0421 -0.0221" in shown
+    assert "AUC popularity 0.035 0.025 0.045" in shown
     assert "of them bought again within the horizon 25 %" in shown
 
 

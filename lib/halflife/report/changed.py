@@ -124,17 +124,22 @@ def _users_by_item(facts: Facts, night: date) -> Counter[str]:
 
 
 def _categories(facts: Facts) -> list[Markup]:
-    """The categories whose expected engagements grew and shrank most, in numbers of them."""
-    rows = [row for row in facts.store.rows("category_trend", facts.as_of) if row["change_1_night"] is not None]
-    gain = {row["category"]: row["strength"] - row["strength"] / (1 + row["change_1_night"]) for row in rows}
-    ordered = sorted(rows, key=lambda row: (-gain[row["category"]], row["category"]))
+    """The categories whose expected engagements grew and shrank most since the night before, in numbers of them."""
+    if facts.night_before is None:
+        return []
+    nights = (facts.as_of - facts.night_before).days
+    gains: list[tuple[float, dict[str, Any]]] = []
+    for row in facts.store.rows("category_trend", facts.as_of):
+        then = row["strengths"][nights] if nights < len(row["strengths"]) else None
+        if then is not None:
+            gains.append((row["strength"] - then, row))
+    gains.sort(key=lambda gain: (-gain[0], gain[1]["category"]))
+    rose, fell = [gain for gain in gains if gain[0] > 0][:SHOWN], [gain for gain in gains[::-1] if gain[0] < 0][:SHOWN]
     shown = []
-    for words, best in (("Categories that rose", ordered[:SHOWN]), ("Categories that fell", ordered[::-1][:SHOWN])):
-        sign = 1 if words.endswith("rose") else -1
+    for words, moved in (("Categories that rose", rose), ("Categories that fell", fell)):
         lines = [
-            (row["category"], row["strength"], percent(row["change_1_night"], signed=True), row["status"] or "")
-            for row in best
-            if sign * gain[row["category"]] > 0
+            (row["category"], row["strength"], _change(row["strength"], row["strength"] - gain), row["status"] or "")
+            for gain, row in moved
         ]
         caption = f"{words}: engagements expected within {facts.score['metrics']['horizon_days']:g} days, all users"
         shown.append(

@@ -29,6 +29,7 @@ PROBABILITY: Final = {
     "base_rate": "observed",
     "strength_r2": "R2 of strength",
 }
+COMPARED: Final = ("auc", "log_loss", "strength_r2")
 REVIVALS: Final = {
     "revival_flagged": "pairs flagged as revived in the week before the night",
     "revival_precision": "of them bought again within the horizon",
@@ -69,7 +70,7 @@ def section(facts: Facts) -> Markup:
         ),
         html.heading("Probabilities and strengths"),
         html.side_by_side(_calibration(rows), _revivals(everyone)),
-        _models(everyone, PROBABILITY, "Every pair of the night"),
+        html.side_by_side(_models(everyone, PROBABILITY, "Every pair of the night"), _differences(everyone)),
         source=f"metrics/as_of={facts.evaluate['as_of']}, rows of the night {night}.",
     )
 
@@ -134,6 +135,18 @@ def _models(rows: Iterable[Row], metrics: Mapping[str, str], caption: str) -> Ma
     ordered = sorted(values.items(), key=lambda each: -each[1].get(first, 0.0))
     lines = [(_words(model), *(_value(metric, found.get(metric)) for metric in metrics)) for model, found in ordered]
     return html.table(("model", *metrics.values()), lines, caption) if lines else html.EMPTY
+
+
+def _differences(rows: Iterable[Row]) -> Markup:
+    """The model's metrics of every pair minus those of each baseline."""
+    compared = [row for row in rows if row["baseline"] and row["metric"] in COMPARED and row["low"] is not None]
+    lines = [
+        (PROBABILITY[row["metric"]], _words(row["baseline"]), row["value"], row["low"], row["high"])
+        for row in sorted(compared, key=lambda row: (row["metric"], row["baseline"]))
+    ]
+    caption = "The model minus each baseline, with 95 % intervals over users; a log loss is the better the lower it is"
+    head = ("metric", "baseline", "difference", "from", "to")
+    return html.table(head, lines, caption) if lines else html.EMPTY
 
 
 def _value(metric: str, value: float | None) -> html.Cell:

@@ -25,7 +25,7 @@ def section(facts: Facts) -> Markup:
     return html.section(
         "What ran",
         html.table(("job", "night", "published (UTC)", "rows", "MB", "seconds"), map(_job, facts.manifests)),
-        html.side_by_side(_users(figures) + _quarantine(facts) + _stages(facts), _tables(facts)),
+        html.side_by_side(_users(figures) + _quarantine(facts) + _stages(facts), _tables(facts) + _watched(facts)),
         _inputs(facts),
         source="_nights/JOB/as_of=D/manifest.json of each job; intake, quarantine.",
     )
@@ -69,6 +69,16 @@ def _job(manifest: Manifest) -> Sequence[html.Cell]:
 def _stages(facts: Facts) -> Markup:
     rows = [(run["job"], stage, seconds) for run in facts.manifests for stage, seconds in seconds_of(run).items()]
     return html.table(("job", "stage", "seconds"), rows, "Time by stage") if rows else html.EMPTY
+
+
+def _watched(facts: Facts) -> Markup:
+    """The figures that are held against the bounds of the config, out of them or not."""
+    rows = [
+        (run["job"], figure, value)
+        for run in facts.manifests
+        for figure, value in run["metrics"].get("watched", {}).items()
+    ]
+    return html.table(("job", "figure", "value"), rows, "Figures that alarms watch") if rows else html.EMPTY
 
 
 def _tables(facts: Facts) -> Markup:

@@ -16,7 +16,7 @@ CSS: Final = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.2rem; max-width: 68rem; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.2; margin: .2rem 0; }
+h1 { font-size: clamp(1.25rem, 5.6vw, 1.6rem); line-height: 1.2; margin: .2rem 0; }
 h2 { font-size: 1.2rem; margin: 0 0 .6rem; }
 h3 { font-size: 1rem; margin: 1.1rem 0 .3rem; }
 p { margin: .4rem 0; max-width: 46rem; }
