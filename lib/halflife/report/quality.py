@@ -70,7 +70,8 @@ def section(facts: Facts) -> Markup:
         ),
         html.heading("Probabilities and strengths"),
         html.side_by_side(_calibration(rows), _revivals(everyone)),
-        html.side_by_side(_models(everyone, PROBABILITY, "Every pair of the night"), _differences(everyone)),
+        _models(everyone, PROBABILITY, "Every pair of the night"),
+        _differences(everyone),
         source=f"metrics/as_of={facts.evaluate['as_of']}, rows of the night {night}.",
     )
 
