@@ -166,6 +166,14 @@ def test_what_a_killed_run_has_staged_goes_and_what_a_living_one_has_stays(store
     assert lease.is_held(living.directory)
 
 
+def test_of_a_run_killed_after_its_folder_was_moved_not_even_the_lease_stays(store: Warehouse) -> None:
+    living = begun(store, "a")
+    living.directory.rename(store.root / "moved")
+    lease.of(store.root / "_staging" / "killed").touch()  # nobody holds it
+    publish(store, 3)
+    assert [path.name for path in (store.root / "_staging").iterdir()] == [f"{living.id}.lease"]
+
+
 def test_a_run_that_came_back_meanwhile_is_not_removed(store: Warehouse) -> None:
     publish(store, 1)
     publish(store, 2)

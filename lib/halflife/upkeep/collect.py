@@ -43,10 +43,11 @@ def garbage(store: Warehouse, replaced_days: int, now: datetime) -> list[Garbage
 
 def remove(store: Warehouse, pieces: list[Garbage]) -> None:
     """Remove garbage. A run that has become a night's again meanwhile stays."""
+    store.drop_dead()
     with store.lock():
         current = store.current_runs()
         for piece in pieces:
-            if piece.path in current:
+            if piece.path in current or not piece.path.exists():
                 continue
             if piece.path.is_dir():
                 shutil.rmtree(piece.path, ignore_errors=True)

@@ -20,6 +20,11 @@ def of(path: Path) -> Path:
     return path.with_name(path.name + SUFFIX)
 
 
+def without_suffix(path: Path) -> Path:
+    """What a path is, or is the lease of."""
+    return path.with_name(path.name.removesuffix(SUFFIX))
+
+
 class Lease:
     """A lock beside a file or folder: its holder may write or remove that. It ends with `end` or with the process."""
 

@@ -185,8 +185,9 @@ class Warehouse:
                     shutil.rmtree(directory, ignore_errors=True)
 
     def dead(self) -> list[Path]:
-        """The staging folders of runs whose processes died."""
-        return sorted(path for path in self.root.glob(f"{STAGING}/*/") if not lease.is_held(path))
+        """The staging folders of runs whose processes died; of one that died after its folder was moved, its name."""
+        staged = {lease.without_suffix(path) for path in self.root.glob(f"{STAGING}/*")}
+        return sorted(path for path in staged if not lease.is_held(path))
 
     def publish(
         self,
