@@ -21,7 +21,7 @@ from halflife.model.artifact import Model
 from halflife.model.batch import Batch
 from halflife.model.content import ItemContent
 from halflife.model.features import encoder_input
-from halflife.model.network import Network, Stretch
+from halflife.model.network import ORDER_SLOPE, Network, Stretch
 from halflife.model.recurrent import fused_lstm
 from halflife.scoring import pairs
 from halflife.training.batches import batch_of
@@ -236,7 +236,7 @@ def test_losses_add_up_by_their_weights_and_reach_all_that_is_trained(network: N
     single = {name: losses.training_loss(network, batch, *every, {name: 1.0}).strengths for name in losses.LOSSES}
     weights = {"point_process": 1.0, "mse": 0.5, "sampled_softmax": 2.0}
     with tf.GradientTape() as tape:
-        total = losses.training_loss(network, batch, *every, weights).strengths
+        total = sum(losses.training_loss(network, batch, *every, weights))
     assert float(total) == pytest.approx(
         sum(float(single[name]) * weight for name, weight in weights.items()), rel=1e-5
     )
@@ -424,6 +424,17 @@ def test_a_session_is_ranked_by_what_is_expected_at_its_start(network: Network) 
     found = losses.session_strengths(network, batch, readouts, channels).numpy()
     places = batch.pairs.cut[pair], batch.pairs.item[pair]
     np.testing.assert_allclose(found, np.maximum(expected[places], losses.LEAST_STRENGTH), rtol=1e-3, atol=1e-6)
+
+
+def test_the_order_has_a_slope_of_its_own_that_changes_no_strength() -> None:
+    network, batch, every = network_of(ARCHITECTURE), some_batch(), (tf.range(12), tf.ones(12))
+    strengths, order = losses.strengths_and_order(network, batch, *every)
+    network.log_order_slope.assign(np.log(1.5 * ORDER_SLOPE))
+    same, steeper = losses.strengths_and_order(network, batch, *every)
+    assert float(network.order_slope()) == pytest.approx(1.5 * ORDER_SLOPE, rel=1e-5)
+    assert float(steeper) != pytest.approx(float(order), rel=1e-3)
+    for one, other in zip(strengths, same, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
 def test_the_order_of_a_session_is_learned_by_memory_alone(network: Network) -> None:

@@ -36,7 +36,8 @@ def cases(sizes: list[int], seed: int = 3) -> tuple[Floats, NDArray[np.int64], N
 
 
 def ranked(strength: Floats, cut: NDArray[np.int64], holds: NDArray[np.bool_], items: Floats) -> Floats:
-    found: Floats = losses.ranking(tf.constant(strength, tf.float32), cut, sessions_of(holds, items)).numpy()
+    logs = tf.constant(np.log(strength), tf.float32)
+    found: Floats = losses.ranking(logs, cut, sessions_of(holds, items)).numpy()
     return found
 
 
@@ -73,9 +74,23 @@ def test_its_gradient_lifts_what_the_session_holds_and_no_scale() -> None:
     strength, cut, holds, items = cases([25])
     logs = tf.Variable(np.log(strength), dtype=tf.float32)
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(losses.ranking(tf.exp(logs), cut, sessions_of(holds, items)))
-    gradient = tape.gradient(loss, logs).numpy()
+        loss = tf.reduce_sum(losses.ranking(logs, cut, sessions_of(holds, items)))
+    gradient = tf.convert_to_tensor(tape.gradient(loss, logs)).numpy()
     assert (gradient[holds] <= 0).all()
     assert (gradient[~holds] >= 0).all()
     assert gradient.sum() == pytest.approx(0.0, abs=1e-5)
     assert np.abs(gradient).max() > 0.01
+
+
+def test_it_is_least_where_the_slope_is_that_of_the_odds() -> None:
+    """Two items a cut, of which the session holds one, with odds that are the ratio of strengths to the power 1.5."""
+    rng, cuts = np.random.default_rng(5), 4_000
+    ratio = rng.lognormal(sigma=1.0, size=cuts)
+    first = rng.random(cuts) < ratio**1.5 / (1 + ratio**1.5)
+    strength, holds = np.stack([ratio, np.ones(cuts)], axis=1).ravel(), np.stack([first, ~first], axis=1).ravel()
+    cut, items = np.repeat(np.arange(cuts), 2), np.ones(cuts)
+    total = {
+        power: ranked(strength**power, cut, holds, items).sum() for power in (0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
+    }
+    assert min(total, key=lambda power: total[power]) == pytest.approx(1.5, abs=0.25)
+    assert total[1.0] > total[1.5] < total[2.5]

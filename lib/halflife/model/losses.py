@@ -200,19 +200,27 @@ def training_loss(
 ) -> TrainingLoss:
     """The weighted sum of the losses named in `loss` over a batch, see `LOSSES`, and that of `ranking`."""
     expected, order = strengths_and_order(network, batch, candidates, candidate_weights, training)
-    of_order = tf.zeros(()) if ranking_weight is None else ranking_weight * order
+    # All that is trained has a gradient: of zero, what the order alone looks at.
+    of_order = 0.0 * network.order_slope() if ranking_weight is None else ranking_weight * order
     return TrainingLoss(weighted(expected, batch.targets, loss), of_order)
 
 
 def strengths_and_order(
     network: Network, batch: Batch, candidates: Tensor, candidate_weights: Tensor, training: bool = False
 ) -> tuple[Expected, Tensor]:
-    """Expected strengths of a batch, and its summed loss of `ranking`: all that training and validation look at."""
+    """Expected strengths of a batch, and its summed loss of `ranking`: all that training and validation look at.
+
+    The order has a slope of its own, learned beside the strengths: an item is in a session with odds that are no
+    multiple of its strength but of a power of it, and without the slope the order stretches strengths until they are.
+    NDCG@10, R2 and loss a user on the validation days of Complete Journey, after three epochs with a small encoder: the
+    likelihood alone .241, .053, 83.4; with the order .249, .004, 83.8; with the order and its slope .248, .051, 83.5.
+    The tuned half-life: .230, and 84.7.
+    """
     readouts, channels = user_readouts(network, batch.cuts, training), pair_channels(network, batch)
     expected = _expected(network, batch, readouts, channels, candidates, candidate_weights)
-    strength = session_strengths(network, batch, readouts, channels)
     cut = tf.gather(batch.pairs.cut, batch.sessions.pair)
-    return expected, tf.reduce_sum(ranking(strength, cut, batch.sessions))
+    logs = network.order_slope() * tf.math.log(session_strengths(network, batch, readouts, channels))
+    return expected, tf.reduce_sum(ranking(logs, cut, batch.sessions))
 
 
 def weighted(expected: Expected, targets: Targets, loss: Mapping[str, float]) -> Tensor:
@@ -272,14 +280,14 @@ def session_strengths(network: Network, batch: Batch, readouts: Tensor, channels
     return tf.maximum(tf.stop_gradient(_affinity(network, vectors, cut, item)) + memory, LEAST_STRENGTH)
 
 
-def ranking(strength: Tensor, cut: Tensor, sessions: Sessions) -> Tensor:
-    """How badly `strength` (S,) ranks the items that each cut's next session holds, (C,): LambdaRank's loss of NDCG@10.
+def ranking(logs: Tensor, cut: Tensor, sessions: Sessions) -> Tensor:
+    """How badly `logs` (S,) of strengths rank what each cut's next session holds, (C,): LambdaRank's loss of NDCG@10.
 
     Over pairs of an item i that the session holds and one j that it does not, both among the RANKED strongest of
-    the cut: sum |D_i - D_j| / ideal * softplus(-ln(strength_i / strength_j)), where D is the discount of an item's
-    present rank and ideal the best sum of discounts. (Burges, From RankNet to LambdaRank to LambdaMART, 2010.)
+    the cut: sum |D_i - D_j| / ideal * softplus(logs_j - logs_i), where D is the discount of an item's present rank and
+    ideal the best sum of discounts. (Burges, From RankNet to LambdaRank to LambdaMART, 2010.)
     """
-    logs = _rows_of_cuts(tf.math.log(strength), cut, sessions, PADDING)
+    logs = _rows_of_cuts(logs, cut, sessions, PADDING)
     holds = _rows_of_cuts(sessions.holds, cut, sessions, 0.0)
     best = tf.math.top_k(tf.stop_gradient(logs), tf.minimum(RANKED, tf.shape(logs)[1]))[1]
     logs, holds = tf.gather(logs, best, batch_dims=1), tf.gather(holds, best, batch_dims=1)

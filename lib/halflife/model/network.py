@@ -17,6 +17,8 @@ from halflife.model.content import ItemContent
 from halflife.model.encoder import Encoder, Tensor, Weights, encoder_weights
 
 STRETCH_PRIOR_EVENTS: Final = 20.0
+# Where the slope of the order starts: at what ranks best by strengths of the likelihood alone (Complete Journey).
+ORDER_SLOPE: Final = 1.3
 
 
 class HalfLives(keras.layers.Layer):  # type: ignore[misc]
@@ -208,11 +210,17 @@ class Network(keras.Model):  # type: ignore[misc]
         self.jump = Jump(architecture)
         self.stretch = Stretch(architecture.half_lives_days) if architecture.stretch else None
         self.encoder = Encoder(architecture, dropout)
+        start = keras.initializers.Constant(np.log(ORDER_SLOPE))
+        self.log_order_slope = self.add_weight(name="log_order_slope", shape=(), initializer=start)
         self.built = True
 
     def jumps(self, features: Tensor, items: Tensor, types: Tensor, strength: Tensor) -> Tensor:
         """Jumps of events, (n, K) >= 0, from features (n, F) and items, types and strengths (n,)."""
         return self.jump(features, types, strength, self.items.jump_inputs(items), self.items.log_amplitudes(items))
+
+    def order_slope(self) -> Tensor:
+        """What the loss of order multiplies logarithms of strengths by, a scalar: see `losses.strengths_and_order`."""
+        return tf.exp(self.log_order_slope.value)
 
     def weights_for_scoring(self) -> Weights:
         """Every array that the nightly job needs, by name."""
