@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 from bench_processes import BENCH, verdict
-from bench_training import Table, night_of, sessionized, task, trained, training_table, write_json
+from bench_training import Table, cell, night_of, sessionized, task, trained, training_table, write_json
 from rich.console import Console
 from rich.table import Table as Shown
 
@@ -117,17 +117,12 @@ def _shown(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Shown:
     for figure in FIGURES:
         table.add_column(figure, justify="right")
     for name, found in runs.items():
-        table.add_row(name, *(_cell([run[key] for run in found]) for key in FIGURES.values()))
+        table.add_row(name, *(cell([run[key] for run in found]) for key in FIGURES.values()))
     every = [run for found in runs.values() for run in found]
     half_lives = sorted({run["law_half_life_days"] for run in every})
     words = f"half-life tuned: {', '.join(f'{days:g}' for days in half_lives)} days"
-    table.add_row(words, *(_cell([run[LAW[figure]] for run in every]) if figure in LAW else "" for figure in FIGURES))
+    table.add_row(words, *(cell([run[LAW[figure]] for run in every]) if figure in LAW else "" for figure in FIGURES))
     return table
-
-
-def _cell(values: Sequence[float]) -> str:
-    spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
-    return f"{np.mean(values):.4g} ± {spread:.2g}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,12 @@
 
 Calibrated to 1997-09-30, held out to 1998-06-30 (Fader, Hardie and Lee, "Counting Your Customers" the Easy Way, 2005).
 The log is CDNOW_master.txt, of Bruce Hardie's site and in the wheel of lifetimes 0.11.3 (lifetimes/datasets).
+
+The best simple Spearman, .4852, is that of the number of days with a purchase, and comes of its ties: most customers
+bought on one day, so it gives all of them one rank, as most of them have one number of purchases later: none. A score
+that tells them apart is the better one and has the lower coefficient: gradient boosting on all columns, cross-validated
+on the held-out days themselves, gets .455. So the concordance stands beside it (Harrell's C): the chance that of two
+customers with different numbers of purchases the one with more has the higher score, a tie being half.
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.optimize import minimize
 from scipy.special import gammaln, hyp2f1
-from scipy.stats import spearmanr
+from scipy.stats import kendalltau, spearmanr
 from sklearn.metrics import roc_auc_score
 
 from halflife.decay import decay
@@ -63,7 +69,11 @@ def main() -> None:
     bought = later.groupby("customer").size().reindex(customers, fill_value=0).to_numpy()
     scores = {"halflife": _scores(options.log).reindex(customers).to_numpy(), **_simple(known, customers)}
     found = {
-        name: {"auc": float(roc_auc_score(bought > 0, score)), "spearman": float(spearmanr(score, bought).statistic)}
+        name: {
+            "auc": float(roc_auc_score(bought > 0, score)),
+            "spearman": float(spearmanr(score, bought).statistic),
+            "concordance": concordance(score, bought),
+        }
         for name, score in scores.items()
     }
     _show(found)
@@ -72,6 +82,18 @@ def main() -> None:
     print(*(line for line, _ in lines), sep="\n")
     if options.check and not all(reached for _, reached in lines):
         sys.exit(1)
+
+
+def concordance(score: Floats, bought: npt.NDArray[np.int64]) -> float:
+    """Chance that the higher of two different numbers `bought` has the higher score, ties of scores being half."""
+
+    def untied(values: npt.NDArray[Any]) -> float:
+        sizes = np.unique(values, return_counts=True)[1].astype(float)
+        return float(len(values) ** 2 - (sizes**2).sum())
+
+    # Kendall's tau-b divides by the geometric mean of the pairs untied in either; here those of the numbers count.
+    tau = float(kendalltau(score, bought).statistic)
+    return 0.5 + 0.5 * tau * float(np.sqrt(untied(score) / untied(bought)))
 
 
 def _purchases(path: Path) -> pd.DataFrame:
@@ -114,7 +136,7 @@ def _simple(known: pd.DataFrame, customers: npt.NDArray[np.object_]) -> dict[str
     }
     repeats = of.nunique().reindex(customers).to_numpy() - 1.0
     nbd = _bg_nbd(repeats, (last - first) / 7, -first / 7)
-    return {"frequency": frequency, "recency": last, **decayed, "BG/NBD": nbd}
+    return {"frequency": frequency, "purchase days": repeats + 1, "recency": last, **decayed, "BG/NBD": nbd}
 
 
 def _bg_nbd(repeats: Floats, recency: Floats, age: Floats) -> Floats:
@@ -139,10 +161,10 @@ def _bg_nbd(repeats: Floats, recency: Floats, age: Floats) -> Floats:
 
 def _show(found: dict[str, dict[str, float]]) -> None:
     table = Table(title="held out 1997-10-01 to 1998-06-30", title_justify="left")
-    for column in ("score", "AUC, buys again", "Spearman, purchases"):
+    for column in ("score", "AUC, buys again", "Spearman, purchases", "concordance"):
         table.add_column(column)
     for name, figures in found.items():
-        table.add_row(name, f"{figures['auc']:.4f}", f"{figures['spearman']:.4f}")
+        table.add_row(name, f"{figures['auc']:.4f}", f"{figures['spearman']:.4f}", f"{figures['concordance']:.4f}")
     Console(width=120).print(table)
 
 

@@ -13,6 +13,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from bench_processes import HOME, fresh_folder, spark_submit
 
@@ -100,3 +101,9 @@ def write_json(path: Path | None, objects: Sequence[Mapping[str, Any]]) -> None:
     """One object a line, where a file is asked for."""
     if path is not None:
         path.write_text("".join(json.dumps(found) + "\n" for found in objects), encoding="utf-8")
+
+
+def cell(values: Sequence[float]) -> str:
+    """Mean and standard deviation over runs, for a table."""
+    spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+    return f"{np.mean(values):.4g} ± {spread:.2g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,11 +30,12 @@ LAW_ERROR: Final = 0.05
 
 @dataclass(frozen=True)
 class Size:
-    """How large each log is."""
+    """How large each log is, and the seed of its chances and of the training."""
 
     users: int
     items: int
     days: int
+    seed: int
 
 
 def main() -> None:
@@ -43,15 +44,16 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=500, help="(default: %(default)s)")
     parser.add_argument("--items", type=int, default=1_000, help="(default: %(default)s)")
     parser.add_argument("--days", type=int, default=365, help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=7, help="of the log and of the training (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="file for one object a domain")
     parser.add_argument("--check", action="store_true", help="exit code 1 where a target is missed")
     options = parser.parse_args()
-    size = Size(options.users, options.items, options.days)
+    size = Size(options.users, options.items, options.days, options.seed)
     reached, found = [], []
     for domain in options.only.split(","):
         print(f"{domain}: {size.users:,} users, {size.items:,} items, {size.days} days", file=sys.stderr)
         figures = law(size) if domain == EXPONENTIAL.name else learned(domain, size)
-        found.append({"bench": "truth", "domain": domain, **figures})
+        found.append({"bench": "truth", "domain": domain, "seed": size.seed, **figures})
         print(f"{domain}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
         for line, passed in _verdicts(domain, figures):
             print(line)
@@ -63,8 +65,9 @@ def main() -> None:
 
 def learned(domain: str, size: Size) -> dict[str, float]:
     """What the trained model of a domain's log says, beside the truth."""
-    folder, log = BENCH / "truth" / domain, generate(DOMAINS[domain], size.users, size.items, size.days)
-    sections = {"sessionize": {"sequence_length": 50}, "model": {**MODEL, **CHANNELS[domain]}, "train": TRAIN}
+    folder, log = BENCH / "truth" / domain, generate(DOMAINS[domain], *astuple(size))
+    model, train = {**MODEL, **CHANNELS[domain]}, {**TRAIN, "seed": size.seed}
+    sections: dict[str, Any] = {"sessionize": {"sequence_length": 50}, "model": model, "train": train}
     config, night = sessionized(log, folder / "log", **sections), night_of(log)
     run = task(training_table(config, night, folder / "table"), folder / "run", {}, {})
     (figures,) = trained([run])
@@ -75,7 +78,7 @@ def learned(domain: str, size: Size) -> dict[str, float]:
 
 def law(size: Size) -> dict[str, float]:
     """The half-life that the train job fits to the log of the classical law, from another start."""
-    folder, log = BENCH / "truth" / EXPONENTIAL.name, generate(EXPONENTIAL, size.users, size.items, size.days)
+    folder, log = BENCH / "truth" / EXPONENTIAL.name, generate(EXPONENTIAL, *astuple(size))
     model = {"kind": "exponential", "fit_half_life": True, "half_life_days": 90.0}
     config, night = sessionized(log, folder / "log", model=model), night_of(log)
     spark_submit("bench_job.py", config, night, "--job", "train", events=len(log.events))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -163,3 +164,30 @@ def test_the_figures_of_training_are_seconds_for_the_same_sequences(scripts: Any
     assert (line["bench"], line["sequences"], line["ours_s"], line["rss_mb"]) == ("train", 640, 10.0, 1024)
     assert line["peers_s"] == {name: cost for name, cost in seconds.items() if name != "ours"}
     assert [reached for _, reached in bench.verdicts(costs)] == [True, True, False]
+
+
+def test_concordance_is_the_share_of_ordered_pairs(scripts: Any) -> None:
+    rng = np.random.default_rng(2)
+    score, bought = rng.integers(0, 6, 60).astype(float), rng.poisson(1.0, 60)
+    pairs = [(i, j) for i in range(60) for j in range(60) if bought[i] > bought[j]]
+    right = sum((score[i] > score[j]) + (score[i] == score[j]) / 2 for i, j in pairs)
+    assert scripts("bench_cdnow").concordance(score, bought) == pytest.approx(right / len(pairs))
+
+
+def test_a_model_is_judged_over_its_seeds_beside_the_best_baseline(scripts: Any) -> None:
+    seeds = scripts("bench_seeds")
+
+    def rows(ndcg: float) -> list[dict[str, Any]]:
+        ours = dict.fromkeys(seeds.FIGURES, 0.01) | {"ndcg@10": ndcg, "recall@10": ndcg, "log_loss": 0.0012}
+        law = dict.fromkeys(seeds.FIGURES, 0.02) | {"ndcg@10": 0.2, "recall@10": 0.2, "log_loss": 0.0013}
+        models = {"halflife": ours, "half_life_tuned": law, "popularity": {"log_loss": 0.0011}}
+        return [
+            {"segment": segment, "model": model, "metric": metric, "value": value if segment == "all" else 9.0}
+            for segment in ("all", "repeat")
+            for model, values in models.items()
+            for metric, value in values.items()
+        ] + [{"segment": "all", "model": "halflife", "metric": "ndcg@10", "value": 0.1, "baseline": "half_life_tuned"}]
+
+    verdicts = seeds.verdicts([seeds.figures_of(rows(ndcg)) for ndcg in (0.20, 0.23)])
+    assert [reached for _, reached in verdicts] == [True, True, False, False, True]
+    assert verdicts[0][0].startswith("ndcg@10 / tuned half-life: 1.07, ")
