@@ -62,8 +62,10 @@ def test_an_event_is_told_from_the_new_model_that_came_with_it(tmp_path: Path) -
     assert (moved["new_model"] != 0).any()
 
 
-def test_the_totals_are_those_of_all_users(tmp_path: Path) -> None:
-    early, late = nights(tmp_path)
+@pytest.mark.parametrize("retrained", [False, True])
+def test_the_totals_are_those_of_all_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retrained: bool) -> None:
+    monkeypatch.setattr(diff, "BLOCK_PAIRS", 1)  # a user a block
+    early, late = nights(tmp_path, retrained)
     of_users = [diff.of_user(early, late, user_id) for user_id in ("ann", "bob", "cid")]
     (total,) = diff.totals(early, late).to_dict("records")
     for name, value in total.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -29,7 +30,7 @@ def of_user(early: PublishedNight, late: PublishedNight, user_id: str) -> pd.Dat
     Raises ConfigError where the nights are not in order, UnknownIdError where the late one does not know the user.
     """
     user = late.user(user_id)
-    parts = _parts(early, late, user, user, _places_before(early, late))
+    parts = _parts(early, late, user, user, _places_before(early, late), _events_between(early, late, user))
     columns = {name: values[0] for name, values in parts.items()}
     return pd.DataFrame({"item_id": late.items.ids, "title": late.items.titles, **columns})
 
@@ -39,11 +40,11 @@ def totals(early: PublishedNight, late: PublishedNight) -> pd.DataFrame:
 
     Block after block of users, so that memory does not grow with them.
     """
-    old = _places_before(early, late)
+    old, between = _places_before(early, late), _events_between(early, late)
     sums = dict.fromkeys(("before", "after", *REASONS), 0.0)
     for ids, first in late.users_in_blocks(max(1, BLOCK_PAIRS // max(1, len(old)))):
         known = ids.notna().to_numpy()
-        parts = _parts(early, late, first, first + len(ids) - 1, old)
+        parts = _parts(early, late, first, first + len(ids) - 1, old, between)
         for name in sums:
             sums[name] += float(parts[name][known].sum())
     return pd.DataFrame([sums])
@@ -57,16 +58,39 @@ def _places_before(early: PublishedNight, late: PublishedNight) -> Places:
     return places
 
 
-def _parts(early: PublishedNight, late: PublishedNight, first: int, last: int, old: Places) -> dict[str, Floats]:
+@dataclass(frozen=True)
+class _Events:
+    """The events (n,) between the nights, by user: user index, place of the item, and strength by the late model."""
+
+    user: Places
+    item: Places
+    strength: Matrix
+
+
+def _events_between(early: PublishedNight, late: PublishedNight, user: int | None = None) -> _Events | None:
+    """Those of all users, or of one; None where the model is the same: then nobody has to tell them from it.
+
+    Read once: events lie by day, and each day's file has all users.
+    """
+    if early.model.version == late.model.version:
+        return None
+    chosen = ds.field("event_time") >= instant(early.as_of)
+    events = read_events(late, chosen if user is None else chosen & (ds.field("user_index") == user))
+    _, left = contributions(late, events, late.at_seconds)
+    users, items = (events[name].to_numpy() for name in ("user_index", "item_index"))
+    return _Events(users, late.items.place[items], left.sum(axis=1).astype(np.float32))
+
+
+def _parts(
+    early: PublishedNight, late: PublishedNight, first: int, last: int, old: Places, between: _Events | None
+) -> dict[str, Floats]:
     """Scores before and after and the parts of their change, of the users from index `first` to `last`: (B, I) each."""
     after = _score(_expected(late, late.states(first, last), late.at_seconds))
     # A user who came in between has no early states: the popularity.
     states = early.states(first, last)
     steps = [_expected(early, states, at)[:, np.maximum(old, 0)] for at in (early.at_seconds, late.at_seconds)]
     before, faded = (_score(step) for step in steps)
-    remembered = after
-    if early.model.version != late.model.version:
-        remembered = _score(_with_events(early, late, first, last, steps[1]))
+    remembered = after if between is None else _score(_with_events(between, first, last, steps[1]))
     new = old < 0
     return {
         "before": np.where(new, 0.0, before),
@@ -85,14 +109,11 @@ def _expected(night: PublishedNight, states: States, at_seconds: float) -> Matri
     return pairs.add_memory(expected, states, pairs.memory(states, at, night.half_lives_days, night.horizon_days))
 
 
-def _with_events(early: PublishedNight, late: PublishedNight, first: int, last: int, faded: Matrix) -> Matrix:
+def _with_events(between: _Events, first: int, last: int, faded: Matrix) -> Matrix:
     """The early strengths that have `faded` to the late night, with the memory of the events in between."""
-    index = ds.field("user_index")
-    events = read_events(late, (index >= first) & (index <= last) & (ds.field("event_time") >= instant(early.as_of)))
-    _, left = contributions(late, events, late.at_seconds)
-    users, items = (events[name].to_numpy() for name in ("user_index", "item_index"))
+    rows = slice(*np.searchsorted(between.user, [first, last + 1]))
     strength = faded.copy()
-    np.add.at(strength, (users - first, late.items.place[items]), left.sum(axis=1).astype(np.float32))
+    np.add.at(strength, (between.user[rows] - first, between.item[rows]), between.strength[rows])
     return np.maximum(strength, np.float32(0))
 
 
