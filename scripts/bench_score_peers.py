@@ -87,7 +87,7 @@ def als(states: States, output: Path) -> float:
     assert jvm is not None
     made = jvm.org.apache.spark.ml.recommendation.ALSModel("bench", SIZE, factors._jdf, items._jdf)
     begin = time.perf_counter()
-    ALSModel(made).recommendForAllUsers(10).write.parquet(str(output))
+    ALSModel(made.setUserCol("user").setItemCol("item")).recommendForAllUsers(10).write.parquet(str(output))
     return time.perf_counter() - begin
 
 
