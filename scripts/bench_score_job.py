@@ -48,8 +48,8 @@ def main() -> None:
             for file in folder.iterdir():
                 os.link(file, run.path(table) / file.name)
         model = artifact.load(store.path("models", AS_OF))
-        score.stage_scores(job, run, model)
-        score.stage_trend(job, run, model, None)
+        _, totals = score.stage_scores(job, run, model)
+        score.stage_trend(job, run, model, None, totals)
         scored = time.perf_counter()
         manifest = store.publish(run, {}, {})
     end = time.perf_counter()

@@ -23,8 +23,7 @@ from halflife.command import Job
 from halflife.memory import Pace
 from halflife.model import artifact
 from halflife.model.artifact import Model
-from halflife.scoring import encode
-from halflife.transformations import memory
+from halflife.scoring import update
 
 Floats = npt.NDArray[np.float64]
 
@@ -54,8 +53,8 @@ def main() -> None:
 def half_lives(job: Job, model: Model, users: pd.DataFrame, types: pd.DataFrame) -> dict[str, float]:
     """Rank correlations over users, and over users and event types: the mean half-life of their events' memory."""
     events = job.warehouse.read(job.spark, "events", job.as_of).where(F.col("strength") > 0)
-    rows = events.select("user_id", "user_index", *encode.EVENT_COLUMNS).toPandas()
-    jumps = model.jumps({name: rows[name].to_numpy() for name in ("user_index", *encode.EVENT_COLUMNS)})
+    rows = events.select("user_id", "user_index", *update.EVENT_COLUMNS).toPandas()
+    jumps = model.jumps({name: rows[name].to_numpy() for name in ("user_index", *update.EVENT_COLUMNS)})
     rows["days"] = np.log2(halving_days(jumps, model.half_lives_days))
     rows["stretch"] = np.log2(users.set_index("user_id")["stretch"])[rows["user_id"]].to_numpy()
     rows["true"] = rows["stretch"] + np.log2(types["half_life_days"].to_numpy())[rows["type_index"]]
@@ -93,20 +92,21 @@ def revivals(job: Job, model: Path, truth: pd.DataFrame) -> dict[str, float]:
     """
     score = job.config.score
     events = job.warehouse.read(job.spark, "events", job.as_of)
-    jumps = encode.jumps(events, model)
     least = score.revival_silence_days / 2 * 86_400
     ids, names = ("user_id", "item_id", "event_time"), {"user_index": "user", "item_index": "item"}
     ended = events.where(F.col("revisit_gap_seconds") >= least).select(*ids, *names).withColumnsRenamed(names)
     newest = ended.toPandas().assign(number=lambda rows: np.arange(len(rows), dtype=np.int32))
-    looked_at = job.spark.createDataFrame(newest[["user", "item", "event_time", "number"]])
-    known = (jumps["user_index"] == looked_at["user"]) & (jumps["item_index"] == looked_at["item"])
-    known &= jumps["anchor_time"] <= looked_at["event_time"]
+    looks = newest[["user", "item", "event_time", "number"]].rename(columns={"event_time": "looked_at"})
+    looked_at = job.spark.createDataFrame(looks)
+    known = (events["user_index"] == looked_at["user"]) & (events["item_index"] == looked_at["item"])
+    known &= events["event_time"] <= looked_at["looked_at"]
+    looked = events.join(looked_at, known).orderBy("number", *update.ORDER).toArrow()
     # A pair of its own for each look.
-    states = jumps.join(looked_at, known).withColumn("user_index", F.col("number"))
+    states = update.jumps(looked, model).set_column(0, "user_index", looked["number"])
     loaded = artifact.load(model)
     pace = Pace(loaded.half_lives_days, loaded.horizon_days, score.revival_retained_share, score.revival_silence_days)
-    merged = memory.merge(states.select(*jumps.columns), pace, score.faded_below)
-    flagged = newest[newest["number"].isin(merged.where("revived").select("user_index").toPandas()["user_index"])]
+    merged = update.added_up(states, update.Rules(model, pace, score.faded_below))
+    flagged = newest[newest["number"].isin(merged.filter(merged["revived"])["user_index"].to_pandas())]
     key = ["user_id", "item_id", "event_time"]
     found, true = (
         set(map(tuple, rows.assign(event_time=pd.to_datetime(rows["event_time"], utc=True))[key].to_numpy()))

@@ -459,6 +459,10 @@ class ScoreConfig(Section):
         default=2_000_000, description="pairs that are scored and written at once; a reader of one user reads as many"
     )
     rows_per_file: PositiveInt = 32_000_000
+    users_per_file: PositiveInt = Field(
+        default=1_024,
+        description="of memory and user_states: a night writes those with a user of new events",
+    )
     top_n: PositiveInt = 20
     exclude_seen: bool = Field(default=False, description="recommend no item that the user had an event with")
     max_per_category: PositiveInt | None = Field(

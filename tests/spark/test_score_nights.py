@@ -2,83 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from halflife import config as configuration
-from halflife.command import Job
 from halflife.decay import decay_integral
-from halflife.pipelines import score, sessionize
-from halflife.warehouse import Warehouse
-
-CONFIG = """\
-warehouse: {folder}/warehouse
-sources:
-  log:
-    path: {folder}/log/{{date}}.csv
-    format: csv
-    event_type: view
-    columns: {{user: u, item: i, time: t}}
-    required: false
-event_types: {{view: {{weight: 1.0}}}}
-items: {{path: "{folder}/items.csv", format: csv, id: item, category: kind}}
-sessionize: {{sequence_length: 5, allow_empty_night: true}}
-model: {{half_life_days: 10, horizon_days: 7}}
-"""
-FIRST = date(2026, 5, 1)
-Scores = dict[tuple[str, str], float]
-
-
-class Nights:
-    """A log in which events are written by their day, and the nights that were run over it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "log").mkdir(parents=True)
-        (folder / "config.yaml").write_text(CONFIG.format(folder=folder))
-        self.assortment("apple", "pear", "plum")
-
-    def assortment(self, *items: str) -> None:
-        (self.folder / "items.csv").write_text(
-            "".join(f"{line}\n" for line in ("item,kind", *(f"{i},fruit" for i in items)))
-        )
-
-    def log(self, day: int, *events: tuple[str, str, int]) -> None:
-        """Write or write again a day's events: user, item, hour."""
-        when = FIRST + timedelta(days=day)
-        lines = [f"{user},{item},{when}T{hour:02}:00:00Z" for user, item, hour in events]
-        (self.folder / "log" / f"{when}.csv").write_text("\n".join(["u,i,t", *lines]) + "\n")
-
-    def run(self, *days: int, jobs: tuple[str, ...] = ("sessionize", "score")) -> None:
-        config = configuration.load(self.folder / "config.yaml")
-        pipelines = {"sessionize": sessionize.run, "score": score.run}
-        for day in days:
-            night = FIRST + timedelta(days=day)
-            for job in jobs:
-                pipelines[job](Job(job, night, config, sys.stdout, until=night))
-
-    def scores(self, day: int) -> Scores:
-        files = f"{self.folder}/warehouse/scores/as_of={FIRST + timedelta(days=day)}/*.parquet"
-        return {
-            (user, item): value
-            for user, item, value in duckdb.sql(f"SELECT user_id, item_id, score FROM '{files}'").fetchall()
-        }
-
-    def memory(self, day: int) -> list[tuple[object, ...]]:
-        files = f"{self.folder}/warehouse/memory/as_of={FIRST + timedelta(days=day)}/*.parquet"
-        return duckdb.sql(f"FROM '{files}' ORDER BY user_index, item_index").fetchall()
-
-    def figures(self, day: int) -> dict[str, object]:
-        manifest = Warehouse(self.folder / "warehouse").manifest("score", FIRST + timedelta(days=day))
-        assert manifest is not None
-        figures: dict[str, object] = manifest["metrics"]
-        return figures
+from scored_log import Nights
 
 
 def law(day: int, *events: tuple[int, int]) -> float:
@@ -163,6 +95,6 @@ def test_what_is_late_or_taken_back_gives_the_night_that_a_rebuild_gives(spark: 
     rebuilt.log(1, *second)
     rebuilt.log(2, ("anna", "pear", 6))
     rebuilt.run(3)
-    assert told.memory(3) == rebuilt.memory(3)
+    assert told.table("memory", 3) == rebuilt.table("memory", 3)
     assert told.scores(3) == rebuilt.scores(3)
-    assert datetime(2026, 5, 2, 5, tzinfo=UTC) in {row[2] for row in told.memory(3)}
+    assert datetime(2026, 5, 2, 5, tzinfo=UTC) in {row[2] for row in told.table("memory", 3)}

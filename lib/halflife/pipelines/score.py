@@ -3,46 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pyspark.sql import DataFrame, Observation
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from halflife import audit, histogram
 from halflife.command import Job
 from halflife.errors import ModelError
-from halflife.memory import Pace
 from halflife.model import artifact
 from halflife.model.artifact import Model
 from halflife.model.manifest import catalogue_digest
 from halflife.nights import instant
-from halflife.scoring import encode, order, rollups, tables
-from halflife.transformations import memory
+from halflife.pipelines import states
+from halflife.scoring import order, rollups, tables
 from halflife.warehouse import Run, digests
 
 READS = ("model", "score", "event_types")
-PAIR = ["user_index", "item_index"]
-# What a jump is made of: an event that differs in one of these is another one.
-COMPARED = ("user_index", "event_time", "event_id", *encode.EVENT_COLUMNS)
-
-# Of which a category's strength is added up: a user's counts up to LARGEST_STRENGTH, and 100 million users have room.
-STRENGTH_PARTS = 2.0**20
-LARGEST_STRENGTH = 1e5
-
-# To be raised where the code makes other states from the same events: those that are there are then made anew.
-STATES = 1
 
 # What of the config says which pairs `scores` has.
 WHICH_PAIRS = ("output", "floor")
 WATCHED_QUANTILES = ("p50", "p90", "p99", "p99.9")
 
-# What of the config is in the state of a pair.
-IN_STATES = ("revival_retained_share", "revival_silence_days", "faded_below")
+Totals = Mapping[str, tuple[float, int]]  # of a category: its strength, and how many users are interested
 
 
 def run(job: Job) -> None:
@@ -60,38 +47,26 @@ def run(job: Job) -> None:
     job.publish(inputs, lambda night: _stage(job, night, trained, before))
 
 
-@dataclass(frozen=True)
-class _Changes:
-    """Events that are new or otherwise than before, and events that are gone or otherwise now."""
-
-    added: DataFrame
-    removed: DataFrame
-
-    def touched(self, *key: str) -> DataFrame:
-        """The users or pairs of either."""
-        return self.added.select(*key).unionByName(self.removed.select(*key)).distinct()
-
-
 def _stage(job: Job, night: Run, trained: date | None, before: date | None) -> dict[str, Any]:
     """Write every table of the night, audited; returns the figures for the manifest."""
     model, directory = _model(job, night, trained)
     _fits(job, model)
-    kept = _kept_night(job, before, model)
+    kept = states.kept_night(job, before, model)
     with job.stage("encode"):
-        changes = _changes(job, kept)
-        encoded, skipped = _stage_user_states(job, night, kept, changes, directory)
+        changes = states.changes(job, kept)
+        encoded, skipped = states.stage_user_states(job, night, kept, changes, model, directory)
         job.progress.say(f"{encoded:,} users encoded, {skipped:,} carried over")
     with job.stage("memory"):
-        _stage_memory(job, night, kept, changes, model, directory)
+        states.stage_memory(job, night, kept, changes, model, directory)
     with job.stage("score"):
-        scored = stage_scores(job, night, model)
-        stage_trend(job, night, model, before)
+        scored, totals = stage_scores(job, night, model)
+        stage_trend(job, night, model, before, totals)
         job.progress.say(f"{scored['pairs']:,} pairs")
     _watch(job, model, None if kept is None else encoded / max(encoded + skipped, 1), scored["score_histogram"])
     return {
         "model": model.version,
         "model_kind": model.kind,
-        "states": STATES,
+        "states": states.STATES,
         "half_lives_days": model.half_lives_days.tolist(),
         "horizon_days": model.horizon_days,
         "encoded": encoded,
@@ -138,88 +113,11 @@ def _fits(job: Job, model: Model) -> None:
         )
 
 
-def _kept_night(job: Job, before: date | None, model: Model) -> date | None:
-    """The night whose states tonight's build on: the last one, unless it made them otherwise, or of other events."""
-    store = job.warehouse
-    manifest = None if before is None else store.manifest("score", before)
-    if before is None or manifest is None or manifest["metrics"]["model"] != model.version:
-        return None
-    now = job.config.score.model_dump(mode="json", include=set(IN_STATES))
-    then = manifest["config"]["score"]
-    if manifest["metrics"]["horizon_days"] != model.horizon_days or any(then.get(name) != now[name] for name in now):
-        return None
-    if manifest["metrics"].get("states") != STATES:
-        return None
-    return before if manifest["inputs"]["sessionize"] == digests(store.manifest("sessionize", before)) else None
-
-
-def _changes(job: Job, kept: date | None) -> _Changes:
-    """What the events are tonight that they were not on the night whose states tonight's build on."""
-    store, spark = job.warehouse, job.spark
-    if kept is None:
-        everything = store.read(spark, "events", job.as_of).select(*COMPARED)
-        return _Changes(everything, everything.limit(0))
-    new, old = store.changed_files("events", since=kept, until=job.as_of)
-    added, removed = (store.read_files(spark, "events", files).select(*COMPARED) for files in (new, old))
-    if not old:
-        return _Changes(added, removed)
-    # Days that late events reached were written again: most of their rows are what they were.
-    return _Changes(added.exceptAll(removed).cache(), removed.exceptAll(added).cache())
-
-
-def _stage_user_states(job: Job, night: Run, kept: date | None, changes: _Changes, directory: Path) -> tuple[int, int]:
-    """Encode exactly the users with new events, carry over the others; returns how many of each."""
-    sequences = job.warehouse.read(job.spark, "sequences", job.as_of)
-    active = changes.touched("user_index")
-    # As many tasks as cores: each loads the model once, and a user costs the same wherever it lies.
-    due = sequences.join(active, on="user_index", how="left_semi").repartition(job.cores, "user_index")
-    encoded = Observation("encoded")
-    states = encode.user_states(due, directory).observe(encoded, F.count(F.lit(1)).alias("users"))
-    if kept is not None:
-        old = job.warehouse.read(job.spark, "user_states", kept)
-        states = states.unionByName(old.join(active, on="user_index", how="left_anti"))
-    night.write("user_states", states, sort=["user_index"])
-    # Counted where it happened: what came out of the network, not what should have gone in.
-    users, everyone = int(encoded.get["users"]), night.read(job.spark, "user_states").count()
-    audit.same_count("user_states", everyone, sequences.count())
-    return users, everyone - users
-
-
-def _stage_memory(job: Job, night: Run, kept: date | None, changes: _Changes, model: Model, directory: Path) -> None:
-    """Bring the memory of the pairs that tonight touches up to date; the other pairs stay as they are.
-
-    A pair whose new events all follow its last one has their jumps added to its state. A pair with an event that came
-    late, or is gone, is added up anew from all its events: the jumps of its later events may be others now.
-    """
-    config, store = job.config.score, job.warehouse
-    if kept is None:
-        states, untouched = encode.jumps(changes.added, directory), None
-    else:
-        old, touched = store.read(job.spark, "memory", kept).drop("faded_on"), changes.touched(*PAIR)
-        stale = _stale(old, changes).cache()
-        following = encode.jumps(changes.added.join(stale, on=PAIR, how="left_anti"), directory)
-        again = store.read(job.spark, "events", job.as_of).join(stale, on=PAIR, how="left_semi")
-        goes_on = old.join(touched, on=PAIR, how="left_semi").join(stale, on=PAIR, how="left_anti")
-        states = following.unionByName(goes_on)
-        if not stale.isEmpty():
-            states = states.unionByName(encode.jumps(again, directory))
-        untouched = store.read(job.spark, "memory", kept).join(touched, on=PAIR, how="left_anti")
-    pace = Pace(model.half_lives_days, model.horizon_days, config.revival_retained_share, config.revival_silence_days)
-    merged = memory.merge(states, pace, config.faded_below)
-    night.write("memory", merged if untouched is None else merged.unionByName(untouched), sort=PAIR)
-
-
-def _stale(old: DataFrame, changes: _Changes) -> DataFrame:
-    """The pairs whose state cannot go on from the `old` memory."""
-    first = changes.added.groupBy(*PAIR).agg(F.min("event_time").alias("first_time"))
-    late = old.join(first, on=PAIR, how="inner").where(F.col("first_time") <= F.col("anchor_time"))
-    return late.select(*PAIR).unionByName(changes.removed.select(*PAIR)).distinct()
-
-
-def stage_scores(job: Job, night: Run, model: Model) -> dict[str, Any]:
+def stage_scores(job: Job, night: Run, model: Model) -> tuple[dict[str, Any], Totals]:
     """Write the scores that are asked for and each user's best items.
 
-    Returns figures: all pairs, those below the floor, and the histogram of the scores that were written.
+    Returns figures (all pairs, those below the floor, the histogram of the scores that were written), and what the
+    interest in each category adds up to.
     """
     store, spark, config = job.warehouse, job.spark, job.config.score
     catalogue = store.read(spark, "items", job.as_of)
@@ -259,7 +157,18 @@ def stage_scores(job: Job, night: Run, model: Model) -> dict[str, Any]:
         rows = pairs
     left_out = audit.scores(written, rows)
     counts = np.sum([row["histogram"] for row in written if row["table"] == "scores"], axis=0, dtype=np.int64)
-    return {"pairs": pairs, "pairs_below_floor": left_out, "score_histogram": histogram.described(counts)}
+    figures = {"pairs": pairs, "pairs_below_floor": left_out, "score_histogram": histogram.described(counts)}
+    return figures, _totals(categories.present, written)
+
+
+def _totals(names: Sequence[str], written: Sequence[Row]) -> Totals:
+    """What the tasks say of the categories, added up."""
+    sums = np.zeros(2 * len(names), dtype=np.int64)
+    for row in written:
+        if row["totals"]:
+            sums += row["totals"]
+    parts, users = sums.reshape(2, -1).tolist()
+    return {name: (parts[place] / rollups.STRENGTH_PARTS, users[place]) for place, name in enumerate(names)}
 
 
 def _watch(job: Job, model: Model, encoded_share: float | None, histogram: Mapping[str, Any]) -> None:
@@ -283,18 +192,8 @@ def _comparable(manifest: Mapping[str, Any], model: Model) -> bool:
     return bool(figures["model_kind"] == model.kind and figures["horizon_days"] == model.horizon_days)
 
 
-def stage_trend(job: Job, night: Run, model: Model, before: date | None) -> None:
+def stage_trend(job: Job, night: Run, model: Model, before: date | None, tonight: Totals) -> None:
     """Write how each category goes: tonight's totals beside the strengths that the night before published."""
-    interest = night.read(job.spark, "interest_by_category")
-    # Whole numbers, of 1e-6 each: a sum of floats would depend on the order of its terms, and one of decimals takes
-    # ten times as long.
-    strength = F.least(F.col("strength").cast("double"), F.lit(LARGEST_STRENGTH))
-    parts = F.sum(F.round(strength * STRENGTH_PARTS).cast("long"))
-    totals = interest.groupBy("category").agg(
-        (parts / STRENGTH_PARTS).alias("strength"),
-        F.count_if(F.col("score") >= job.config.score.interested_above).alias("users"),
-    )
-    tonight = {row["category"]: (row["strength"], row["users"]) for row in totals.collect()}
     last = before and job.warehouse.manifest("score", before)
     rows = job.warehouse.rows("category_trend", before) if before and last and _comparable(last, model) else []
     known = {row["category"]: row["strengths"] for row in rows}

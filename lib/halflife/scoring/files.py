@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from halflife import histogram
+from halflife.histogram import Counts
 from halflife.scoring.pairs import Matrix
 
 # One row is one file that a task has written: its table, its name, and what the audit asks about its rows.
@@ -26,6 +28,7 @@ WRITTEN: Final = T.StructType(
         T.StructField("lowest", T.DoubleType(), False),
         T.StructField("highest", T.DoubleType(), False),
         T.StructField("histogram", T.ArrayType(T.LongType(), False), False),  # of its scores, by halflife.histogram
+        T.StructField("totals", T.ArrayType(T.LongType(), False), False),  # of its rows by category, see rollups.totals
     ]
 )
 
@@ -43,7 +46,8 @@ class _Said:
     left_out: int = 0
     lowest: float = np.inf
     highest: float = -np.inf
-    histogram: histogram.Counts = field(default_factory=lambda: np.zeros(histogram.BINS, dtype=np.int64))
+    histogram: Counts = field(default_factory=lambda: np.zeros(histogram.BINS, dtype=np.int64))
+    totals: Counts | None = None
 
 
 @dataclass
@@ -67,11 +71,15 @@ class TaskFiles:
         for writer in self.writers.values():
             writer.close()
 
-    def write(self, table: str, rows: pa.Table, scores: Matrix, left_out: int = 0) -> None:
-        """Add a row group to a table, with the scores that are in it."""
+    def write(
+        self, table: str, rows: pa.Table, scores: Matrix, left_out: int = 0, totals: Counts | None = None
+    ) -> None:
+        """Add a row group to a table, with the scores that are in it, and what is summed up of it."""
         said = self.said.setdefault(table, _Said())
         said.rows += rows.num_rows
         said.left_out += left_out
+        if totals is not None:
+            said.totals = totals if said.totals is None else said.totals + totals
         if scores.size:
             # NumPy's minimum and maximum, unlike Python's, stay NaN once a score is: the audit must see it.
             said.lowest = float(np.minimum(said.lowest, scores.min()))
@@ -95,10 +103,13 @@ class TaskFiles:
     def written(self) -> Iterator[pa.RecordBatch]:
         """One row a file, in the columns of `WRITTEN`."""
         rows = [
-            (table, self.name, said.rows, said.left_out, said.lowest, said.highest, said.histogram.tolist())
+            {
+                **vars(said),
+                "table": table,
+                "file": self.name,
+                "histogram": said.histogram.tolist(),
+                "totals": [] if said.totals is None else said.totals.ravel().tolist(),
+            }
             for table, said in self.said.items()
         ]
-        columns = zip(*rows, strict=True) if rows else ([] for _ in WRITTEN)
-        kinds = (pa.string(), pa.string(), pa.int64(), pa.int64(), pa.float64(), pa.float64(), pa.list_(pa.int64()))
-        arrays = [pa.array(list(column), kind) for column, kind in zip(columns, kinds, strict=True)]
-        yield pa.RecordBatch.from_arrays(arrays, names=WRITTEN.names)
+        yield pa.RecordBatch.from_pylist(rows, to_arrow_schema(WRITTEN))

@@ -13,7 +13,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from halflife.decay import probability
+from halflife.histogram import Counts
 from halflife.scoring.pairs import Indexes, Matrix
+
+# Of which a category's strength is added up: a user's counts up to LARGEST_STRENGTH, and 100 million users have room.
+STRENGTH_PARTS: Final = 2.0**20
+LARGEST_STRENGTH: Final = 1e5
 
 # The trend of a category looks so many nights back.
 NIGHTS: Final = 30
@@ -43,7 +48,7 @@ class Categories:
         strength = self.strength(expected)
         count, width = strength.shape
         user = np.repeat(np.arange(count, dtype=np.int32), width)
-        names = pa.array([self.names[place] for place in self._sorted[2].tolist()], pa.string())
+        names = pa.array(self.present, pa.string())
         category = np.tile(np.arange(width, dtype=np.int32), count)
         columns = {
             "user_id": pa.DictionaryArray.from_arrays(user, users),
@@ -56,6 +61,11 @@ class Categories:
             schema=pa.schema([pa.field(name, column.type, nullable=False) for name, column in columns.items()]),
         )
 
+    @property
+    def present(self) -> list[str]:
+        """The names of those that have items, in the order of `interest`."""
+        return [self.names[place] for place in self._sorted[2].tolist()]
+
     def strength(self, expected: Matrix) -> Matrix:
         """Expected strength of each user for each category that has items: sums of the items', (B, I) to (B, C)."""
         order, starts, _ = self._sorted
@@ -63,6 +73,19 @@ class Categories:
             return np.zeros((len(expected), 0), dtype=np.float32)
         summed = np.add.reduceat(expected[:, order], starts, axis=1, dtype=np.float64)
         return summed.astype(np.float32)
+
+
+def totals(interest: pa.Table, users: int, above: float) -> Counts:
+    """Of rows of `interest`, user by user, each category's strength in STRENGTH_PARTS, and users of a score of at least
+    `above`: (2, C).
+
+    Whole numbers: a sum of floats would depend on the order of its terms.
+    """
+    strength = np.minimum(interest["strength"].to_numpy().astype(np.float64), LARGEST_STRENGTH)
+    interested = interest["score"].to_numpy() >= np.float32(above)
+    found = np.stack([np.rint(strength * STRENGTH_PARTS).astype(np.int64), interested.astype(np.int64)])
+    sums: Counts = found.reshape(2, users, -1).sum(axis=1)
+    return sums
 
 
 def trend(

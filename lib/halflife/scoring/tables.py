@@ -20,7 +20,7 @@ from halflife import arrow
 from halflife.config import ScoreConfig
 from halflife.decay import Floats, probability
 from halflife.model.artifact import ItemSide
-from halflife.scoring import pairs, precision
+from halflife.scoring import pairs, precision, rollups
 from halflife.scoring.files import WRITTEN, TaskFiles
 from halflife.scoring.order import Ordered, Reader, States
 from halflife.scoring.pairs import Indexes, Matrix, Users
@@ -146,7 +146,8 @@ class Block:
             files.write("scores", self._rows(ids, places, *picked), picked[1], left_out)
         why = reasons(best, states, found, expected, night.event_types)
         by_category = night.categories.interest(ids, expected)
-        files.write("interest_by_category", by_category, by_category["score"].to_numpy())
+        totals = rollups.totals(by_category, len(ids), options.interested_above)
+        files.write("interest_by_category", by_category, by_category["score"].to_numpy(), totals=totals)
         files.write("recommendations", _best_rows(ids, night.ids, best, score, why), score[best.user, best.item])
 
     def _places(self, score: Matrix, states: Users, best: Best) -> tuple[tuple[Indexes, Indexes] | None, int]:
