@@ -24,6 +24,7 @@ from halflife.model.architecture import Architecture, Shapes
 from halflife.model.content import category_names, content_of
 from halflife.model.features import EncoderInput, encoder_input, event_features
 from halflife.model.forward import Forward
+from halflife.model.lanes import times
 from halflife.model.manifest import RETRAIN, Manifest, catalogue_digest
 
 Matrix = NDArray[np.float32]
@@ -31,7 +32,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 WEIGHTS: Final = "weights.npz"
 ITEMS: Final = "items.parquet"
-JUMP_ROWS: Final = 1_024  # of one product of the jump's network
+JUMP_COLUMNS: Final = 1_024  # events that go through the jump's network at once
 # Keeps exp finite whatever a damaged night may hold.
 LARGEST_LOG_RATE: Final = 10.0
 
@@ -125,19 +126,19 @@ class Model:
         return stretch
 
     def _log_rates(self, inputs: Matrix) -> Matrix:
-        """The jump's network, (n, inputs) to (n, K): in blocks of one shape, filled up with zeros.
+        """The jump's network, (n, inputs) to (n, K).
 
-        A matrix product rounds a row by how many rows there are; an event's jump must not depend on the others of its
-        batch, or N nights would not give the bits of one rebuild.
+        An event's jump must not depend on the others of its batch, or N nights would not give the bits of one rebuild.
         """
         w, count = self._weights, len(inputs)
         rates = np.empty((count, len(self.half_lives_days)), dtype=np.float32)
-        block = np.zeros((JUMP_ROWS, inputs.shape[1]), dtype=np.float32)
-        for begin in range(0, count, JUMP_ROWS):
-            part = inputs[begin : begin + JUMP_ROWS]
-            block[: len(part)] = part
-            hidden = np.tanh(block @ w["jump/hidden_kernel"] + w["jump/hidden_bias"])
-            rates[begin : begin + len(part)] = (hidden @ w["jump/kernel"] + w["jump/bias"])[: len(part)]
+        block = np.zeros((inputs.shape[1], JUMP_COLUMNS), dtype=np.float32)
+        for begin in range(0, count, JUMP_COLUMNS):
+            part = inputs[begin : begin + JUMP_COLUMNS]
+            block[:, : len(part)] = part.T
+            hidden = np.tanh(times(w["jump/hidden_kernel"].T, block) + w["jump/hidden_bias"][:, None])
+            found = times(w["jump/kernel"].T, hidden) + w["jump/bias"][:, None]
+            rates[begin : begin + len(part)] = found[:, : len(part)].T
         return rates
 
     def encode(self, sequences: Arrays) -> Matrix:

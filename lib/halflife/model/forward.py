@@ -3,9 +3,9 @@
 A night needs no TensorFlow: importing it costs a worker more than encoding thousands of users, and one core of BLAS is
 as fast as its compiled graph (`scripts/bench encode`).
 
-Bits of a matrix product depend on its shape. So every product here has a shape that a user's own length decides, never
-the users beside it: a block has ROWS rows, filled up with empty ones, and as many steps as the smallest of `steps_of`
-that holds the user.
+Bits of a matrix product depend on its shape, and on the place within it. So every product here has a shape that a
+user's own length decides, never the users beside it: a block has ROWS rows, filled up with empty ones, and as many
+steps as the smallest of `steps_of` that holds the user; and users come last, as the columns of `lanes.times`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from halflife.decay import LN2
 from halflife.model.architecture import HEAD_SIZE, Architecture
 from halflife.model.features import EncoderInput, Matrix
+from halflife.model.lanes import times
 
 ROWS: Final = 64  # of one block: what a step touches stays in a core's own cache
 SHORTEST: Final = 8
@@ -72,7 +73,7 @@ class Forward:
         return inputs, state, self._attention(state, rows)
 
     def _project(self, seen: Matrix) -> Matrix:
-        projected: Matrix = self._weights["project/kernel"].T @ seen
+        projected = times(self._weights["project/kernel"].T, seen)
         projected += self._weights["project/bias"][:, None]
         return projected
 
@@ -82,7 +83,7 @@ class Forward:
         if not self._architecture.attention:  # the last event alone
             last = (place == rows.length - 1).astype(np.float32)
             return np.repeat(last, len(self._half_lives), axis=1)
-        logits = w["content/kernel"].T @ state + w["content/bias"][:, None]
+        logits = times(w["content/kernel"].T, state) + w["content/bias"][:, None]
         if self._architecture.attention_age:
             fading = np.exp(w["age_weight"]) * np.float32(LN2) / self._half_lives
             logits -= rows.age_days.T[:, None] * fading[:, None]
@@ -94,10 +95,11 @@ class Forward:
         w = self._weights
         shares = _users_first(weights).transpose(0, 2, 1)  # (B, K, L)
         states, items = (
-            np.ascontiguousarray((shares @ _users_first(part)).transpose(1, 0, 2))  # (K, B, h), (K, B, d)
+            np.ascontiguousarray((shares @ _users_first(part)).transpose(1, 2, 0))  # (K, h, B), (K, d, B)
             for part in (state, inputs)
         )
-        read: Matrix = (states @ w["from_state"] + items @ w["from_items"]).transpose(1, 0, 2) + w["everyone"]
+        found = times(w["from_state"].transpose(0, 2, 1), states) + times(w["from_items"].transpose(0, 2, 1), items)
+        read: Matrix = found.transpose(2, 0, 1) + w["everyone"]
         return read
 
     def _layer(self, place: int) -> _Layer:
@@ -137,7 +139,7 @@ class _Lstm:
         self.bias = (w["bias"][order] * half)[:, None]
 
     def __call__(self, state: Matrix, age_days: Matrix) -> Matrix:
-        given = self.kernel @ state
+        given = times(self.kernel, state)
         given += self.bias
         steps, _, count = state.shape
         found = np.empty((steps, self.units, count), dtype=np.float32)
@@ -146,7 +148,7 @@ class _Lstm:
         into, forget, out, fresh = gates.reshape(4, self.units, count)
         sigmoids = gates[: 3 * self.units]
         for step in range(steps):
-            np.matmul(self.recurrent, hidden, out=gates)
+            times(self.recurrent, hidden, out=gates)
             gates += given[step]
             np.tanh(gates, out=gates)
             sigmoids += 1
@@ -170,7 +172,7 @@ class _Gru:
         self.bias = (w["bias"] * half)[..., None]
 
     def __call__(self, state: Matrix, age_days: Matrix) -> Matrix:
-        given = self.kernel @ state
+        given = times(self.kernel, state)
         given += self.bias[0]
         steps, _, count = state.shape
         found = np.empty((steps, self.units, count), dtype=np.float32)
@@ -179,7 +181,7 @@ class _Gru:
         update, reset, fresh = gates.reshape(3, self.units, count)
         sigmoids = gates[: 2 * self.units]
         for step in range(steps):
-            np.matmul(self.recurrent, hidden, out=gates)
+            times(self.recurrent, hidden, out=gates)
             gates += self.bias[1]
             sigmoids += given[step, : 2 * self.units]
             np.tanh(sigmoids, out=sigmoids)
