@@ -103,9 +103,7 @@ class Job:
         """
         opened = self.warehouse.begin(self.name, self.as_of, inputs)
         if opened is None:
-            line = self._say("nothing to do: published already from the same inputs, configuration and code")
-            if self.status:
-                self.status.end("unchanged", 0, line)
+            self.unchanged("nothing to do: published already from the same inputs, configuration and code")
             return
         with self.warehouse.staged(opened) as run:
             figures = {**stage(run), **self.alarms.described()}
@@ -119,6 +117,12 @@ class Job:
         if self.status:
             self.status.stage(None, self.progress.seconds)
             self.status.end("published", 0, line, manifest["run_id"])
+
+    def unchanged(self, why: str) -> None:
+        """Say why nothing was published, where that is as it should be."""
+        line = self._say(why)
+        if self.status:
+            self.status.end("unchanged", 0, line)
 
     def _done(self, manifest: Mapping[str, Any]) -> str:
         """Say what was published; returns the line."""

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import uuid
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
@@ -81,22 +81,37 @@ class StatusFile:
             log.warning("%s: not written: %s", self.path, error)
 
     def _write(self) -> None:
-        fresh = self.path.with_name(f".{self.path.name}")
+        fresh = self.path.with_suffix(".fresh")
         fresh.write_text(json.dumps(asdict(self.status), indent=1), encoding="utf-8")
         fresh.replace(self.path)
 
 
 def history(root: Path) -> list[Status]:
-    """The runs under a warehouse's root, the newest first; one that ended without a word is `killed`."""
-    return [_read(path) for path in sorted((root / FOLDER).glob("*.json"), reverse=True)]
+    """The runs under a warehouse's root, the newest first; one that ended without a word is `killed`.
+
+    A file that cannot be read is left out, with a warning in the log.
+    """
+    found = (_read(path) for path in sorted((root / FOLDER).glob("*.json"), reverse=True))
+    return [status for status in found if status is not None]
 
 
-def _read(path: Path) -> Status:
-    status = Status(**json.loads(path.read_text(encoding="utf-8")))
-    if status.state == "running" and not lease.is_held(path):
-        status = Status(**json.loads(path.read_text(encoding="utf-8")))  # it may have ended between the two looks
-        status.state = "killed" if status.state == "running" else status.state
+def _read(path: Path) -> Status | None:
+    try:
+        status = _parsed(path)
+        if status.state == "running" and not lease.is_held(path):
+            status = _parsed(path)  # it may have ended between the two looks
+            status.state = "killed" if status.state == "running" else status.state
+    except (OSError, ValueError, TypeError) as error:
+        log.warning("%s: left out: %s", path, error)
+        return None
     return status
+
+
+def _parsed(path: Path) -> Status:
+    """A file's status, whatever fields other versions of the code have added."""
+    known = {each.name for each in fields(Status)}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return Status(**{name: value for name, value in content.items() if name in known})
 
 
 def _iso(time: datetime) -> str:

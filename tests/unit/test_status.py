@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -57,6 +58,16 @@ def test_the_newest_run_comes_first(tmp_path: Path) -> None:
         StatusFile(tmp_path, job, NIGHT).end("published", 0, "")
         time.sleep(1)
     assert [status.job for status in history(tmp_path)] == ["score", "sessionize"]
+
+
+def test_a_file_that_is_half_written_or_of_other_code_does_not_hide_the_rest(tmp_path: Path) -> None:
+    file = StatusFile(tmp_path, "score", NIGHT)
+    file.end("published", 0, "")
+    file.path.with_name("0-half.json").write_text('{"job": "sco')
+    file.path.with_suffix(".fresh").touch()
+    later = json.loads(file.path.read_text()) | {"a_field_of_tomorrow": 1}
+    file.path.with_name("1-later.json").write_text(json.dumps(later))
+    assert [status.state for status in history(tmp_path)] == ["published", "published"]
 
 
 def test_where_nothing_can_be_written_the_folder_is_named(tmp_path: Path) -> None:

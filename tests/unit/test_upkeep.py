@@ -112,6 +112,24 @@ def test_rolling_back_shows_readers_the_run_before(store: Warehouse) -> None:
     assert list(verify.damages(store)) == []
 
 
+def test_rolling_back_again_goes_further_back_and_never_to_a_run_that_no_reader_saw(store: Warehouse) -> None:
+    for value in (1, 2, 3):
+        publish(store, value)
+    never = begun(store, "never")
+    with pytest.MonkeyPatch.context() as killed:
+        killed.setattr(store, "switch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        never.path("metrics").mkdir()
+        pq.write_table(pa.table({"value": [9]}), never.path("metrics") / "part-0.parquet")
+        with pytest.raises(KeyboardInterrupt):
+            store.publish(never, {}, {})
+    roll_back(store, "evaluate", NIGHT)
+    assert visible(store) == [2]
+    roll_back(store, "evaluate", NIGHT)
+    assert visible(store) == [1]
+    with pytest.raises(InputMissingError):
+        roll_back(store, "evaluate", NIGHT)
+
+
 def test_after_a_rollback_the_job_publishes_again_what_its_inputs_make(store: Warehouse) -> None:
     publish(store, 1)
     publish(store, 2)
@@ -123,7 +141,7 @@ def test_after_a_rollback_the_job_publishes_again_what_its_inputs_make(store: Wa
 
 def test_no_run_comes_back_that_is_not_there_or_not_whole(store: Warehouse) -> None:
     first = publish(store, 1)
-    with pytest.raises(InputMissingError, match="no earlier run"):
+    with pytest.raises(InputMissingError, match="an earlier run is not kept"):
         roll_back(store, "evaluate", NIGHT)
     publish(store, 2)
     flip(first / "metrics/part-0.parquet")
@@ -141,6 +159,23 @@ def test_a_replaced_run_is_garbage_when_its_days_are_over(store: Warehouse) -> N
     collect.remove(store, pieces)
     assert [*store.runs()] == [new]
     assert list(verify.damages(store)) == []
+
+
+def test_a_warehouse_behind_a_link_loses_nothing_that_readers_see(store: Warehouse, tmp_path: Path) -> None:
+    publish(store, 1)
+    (tmp_path / "link").symlink_to(store.root)
+    linked = Warehouse(tmp_path / "link")
+    assert collect.garbage(linked, replaced_days=0, now=LATER) == []
+    with pytest.raises(InputMissingError):
+        roll_back(linked, "evaluate", NIGHT)
+
+
+def test_links_that_a_killed_run_had_not_yet_named_go(store: Warehouse) -> None:
+    publish(store, 1)
+    for folder in ("_nights/evaluate", "metrics"):
+        (store.root / folder / ".as_of=2026-01-02.abc").symlink_to("nowhere")
+    publish(store, 2)
+    assert not [*store.root.glob("**/.as_of=*")]
 
 
 def test_bytes_that_another_run_shares_are_not_counted_as_freed(store: Warehouse) -> None:
@@ -230,6 +265,7 @@ def test_the_commands_say_what_they_found(store: Warehouse, tmp_path: Path, caps
     publish(store, 1)
     run = publish(store, 2)
     assert halflife("verify") == (0, "1 nights are whole\n")
+    assert halflife("verify", "--as-of", "2031-01-01")[0] == 3
     assert halflife("rollback", "scores", "--as-of", "2026-01-02")[0] == 3
     assert halflife("rollback", "no_table", "--as-of", "2026-01-02")[0] == 2
     assert halflife("rollback", "metrics", "--as-of", "2026-01-02")[0] == 0

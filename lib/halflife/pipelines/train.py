@@ -54,7 +54,7 @@ def run(job: Job) -> None:
         job.publish(inputs, lambda night: _stage(job, night, keep, before))
     except RefusedError as refusal:
         log.warning("%s", refusal)
-        print(f"train {job.as_of}: {refusal}", file=job.console)
+        job.unchanged(str(refusal))
     else:
         shutil.rmtree(keep.checkpoints, ignore_errors=True)
     leftovers.prune(keep, job.as_of, config.train.tensorboard_runs)

@@ -39,6 +39,8 @@ def _verify(options: argparse.Namespace) -> int:
     store = _warehouse(options)
     if not store.published():
         raise InputMissingError(f"{store.root}: no night is published there; name another warehouse")
+    if options.as_of and options.as_of not in {night for _, night in store.published()}:
+        raise InputMissingError(f"{store.root}: no night {options.as_of} is published there")
     found = 0
     for damage in verify.damages(store, options.as_of, digests=not options.quick):
         found += 1

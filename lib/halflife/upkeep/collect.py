@@ -33,8 +33,8 @@ def garbage(store: Warehouse, replaced_days: int, now: datetime) -> list[Garbage
     for run in store.runs():
         if run not in current and _unused_since(store, run) < before:
             found.append((run, f"no night is this run since {replaced_days} days"))
-    for file in sorted((store.root / STATUS).glob("*.json")):
-        if _changed(file) < before and not lease.is_held(file):
+    for file in sorted((store.root / STATUS).glob("*.*")):  # and what a killed run has left beside it
+        if _changed(file) < before and not lease.is_held(file.with_name(f"{file.name.partition('.')[0]}.json")):
             found.append((file, f"tells of a run more than {replaced_days} days ago"))
     shared = Counter(file.stat().st_ino for path, _ in found for file in _files(path))
     freed: set[int] = set()

@@ -21,29 +21,38 @@ class Earlier:
     folder: Path
     manifest: dict[str, Any]
 
+    @property
+    def published_at(self) -> str:
+        """Its time, in ISO."""
+        return str(self.manifest["published_at"])
+
 
 def earlier_runs(store: Warehouse, job: str, as_of: date) -> list[Earlier]:
     """The runs of a night that can be brought back, the one published last first."""
     current = store.night_link(job, as_of).resolve()
     found = [Earlier(run, manifest) for run in store.runs() if run != current and (manifest := _manifest(run))]
     of_night = [run for run in found if (run.manifest["job"], run.manifest["as_of"]) == (job, as_of.isoformat())]
-    return sorted(of_night, key=lambda run: str(run.manifest["published_at"]), reverse=True)
+    return sorted(of_night, key=lambda run: run.published_at, reverse=True)
 
 
 def roll_back(store: Warehouse, job: str, as_of: date, run_id: str | None = None) -> str:
-    """Make an earlier run of a night the one that readers see: the last before it, or the one named; returns its id.
+    """Make an earlier run of a night the one that readers see: the last before the present one, or the one named.
 
-    All tables of the job change together, in one step. What the job would make of the present inputs is still another
-    run: it is published when the job runs again. Raises InputMissingError where there is no such run, AuditError where
-    its files are not whole.
+    Returns its id. All tables of the job change together, in one step. What the job would make of the present inputs is
+    still another run: it is published when the job runs again. Raises InputMissingError where there is no such run,
+    AuditError where its files are not whole.
     """
     with store.lock():
         runs = earlier_runs(store, job, as_of)
-        chosen = [run for run in runs if run_id in (None, run.folder.name)]
+        present = store.manifest(job, as_of)
+        if run_id is None:
+            chosen = [run for run in runs if present and run.published_at < present["published_at"]]
+        else:
+            chosen = [run for run in runs if run.folder.name == run_id]
         if not chosen:
             known = ", ".join(run.folder.name for run in runs) or "none"
             raise InputMissingError(
-                f"{job} {as_of}: no earlier run {run_id or ''} is kept under {store.root} (kept: {known}); "
+                f"{job} {as_of}: {run_id or 'an earlier run'} is not kept under {store.root} (kept: {known}); "
                 "run the job with the old inputs instead"
             )
         back = chosen[0]

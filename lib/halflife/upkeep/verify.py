@@ -29,13 +29,13 @@ def damages(store: Warehouse, as_of: date | None = None, digests: bool = True) -
 
     A file that several nights share is read once.
     """
-    good: set[int] = set()
+    good: set[tuple[int, str]] = set()
     for job, night in store.published():
         if as_of is None or night == as_of:
             yield from _of_night(store, job, night, good, digests)
 
 
-def _of_night(store: Warehouse, job: str, night: date, good: set[int], digests: bool) -> Iterator[Damage]:
+def _of_night(store: Warehouse, job: str, night: date, good: set[tuple[int, str]], digests: bool) -> Iterator[Damage]:
     link = store.night_link(job, night)
     run = link.resolve()
     if not run.is_dir():
@@ -57,9 +57,9 @@ def _of_night(store: Warehouse, job: str, night: date, good: set[int], digests: 
 
 
 def run_damages(
-    run: Path, manifest: dict[str, Any], good: set[int] | None = None, digests: bool = True
+    run: Path, manifest: dict[str, Any], good: set[tuple[int, str]] | None = None, digests: bool = True
 ) -> Iterator[Damage]:
-    """What is wrong with the files of a run. `good` are the inodes that were found right, by this call too."""
+    """What is wrong with the files of a run. `good` are the inodes and digests that were found right, here too."""
     good = set() if good is None else good
     for table, content in manifest["tables"].items():
         known = set()
@@ -73,15 +73,15 @@ def run_damages(
                 yield Damage(path, "is in no manifest")
 
 
-def _of_file(path: Path, entry: dict[str, Any], good: set[int], digests: bool) -> str | None:
+def _of_file(path: Path, entry: dict[str, Any], good: set[tuple[int, str]], digests: bool) -> str | None:
     try:
         found = path.stat()
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     if found.st_size != entry["bytes"]:
         return f"has {found.st_size:,} bytes, published were {entry['bytes']:,}"
-    if digests and found.st_ino not in good:
+    if digests and (found.st_ino, entry["sha256"]) not in good:
         if digest_of_file(path) != entry["sha256"]:
             return "its bytes are not those that were published"
-        good.add(found.st_ino)
+        good.add((found.st_ino, entry["sha256"]))
     return None

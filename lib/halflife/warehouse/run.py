@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from halflife.warehouse.layout import ROW_GROUP_BYTES, TABLES, schema_of
 from halflife.warehouse.lease import Lease
+from halflife.warehouse.manifest import sync
 
 if TYPE_CHECKING:  # answers are read from here without Spark
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -73,6 +74,7 @@ class Run:
                 os.link(file.path, home)
             except OSError:  # no hard links here
                 shutil.copyfile(file.path, home)
+                sync(home)
             self.linked[home] = file.described
 
     def add(self, table: str, frame: DataFrame) -> None:

@@ -40,7 +40,7 @@ class Warehouse:
     """The published tables under one root folder."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).absolute()
+        self.root = Path(root).resolve()  # whatever links lead there: a run has one name
 
     def nights(self, job: str) -> list[date]:
         """Nights that a job has published, oldest first."""
@@ -178,11 +178,19 @@ class Warehouse:
             run.lease.end()
 
     def drop_dead(self) -> None:
-        """Remove what runs have staged whose processes died."""
+        """Remove what runs have staged whose processes died, and links that they had not yet given their name."""
+        with self.lock():  # no link is being made
+            for link in (
+                link for job in TABLES for folder in (f"_nights/{job}", *TABLES[job]) for link in self._unnamed(folder)
+            ):
+                link.unlink()
         for directory in self.dead():
             with lease.taken_over(directory) as dead:
                 if dead:
                     shutil.rmtree(directory, ignore_errors=True)
+
+    def _unnamed(self, folder: str) -> list[Path]:
+        return [path for path in self.root.glob(f"{folder}/.as_of=*") if path.is_symlink()]
 
     def dead(self) -> list[Path]:
         """The staging folders of runs whose processes died; of one that died after its folder was moved, its name."""
@@ -231,6 +239,8 @@ class Warehouse:
             home = self.root / RUNS / run.id
             home.parent.mkdir(exist_ok=True)
             run.directory.rename(home)
+            sync(home.parent)
+            sync(self.root)
             crash.point("publish: moved")
             self._link_tables(run)
             crash.point("publish: tables linked")
