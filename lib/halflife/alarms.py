@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from statistics import median
 from typing import Any
 
@@ -37,8 +38,8 @@ class Alarm:
         return f"{self.figure} is no number"
 
     def described(self) -> dict[str, Any]:
-        """As a manifest holds it: null stands for no number, which JSON does not have."""
-        return {**asdict(self), "value": self.value if math.isfinite(self.value) else None}
+        """For the manifest."""
+        return {**asdict(self), "value": _as_json(self.value)}
 
 
 def judge(figure: str, value: float, limits: AlarmConfig, recent: Sequence[float]) -> Alarm | None:
@@ -80,17 +81,40 @@ class Watch:
         """
         earlier = [night["metrics"].get("watched", {}) for night in self.before if comparable(night)]
         for figure, value in values.items():
-            self.watched[figure] = value
-            recent = [night[figure] for night in earlier if figure in night]
-            alarm = judge(figure, value, getattr(self.limits, limits), recent)
-            if alarm is None:
-                continue
-            said = f"{alarm} ({because})" if because else str(alarm)
-            if alarm.action == "stop":
-                raise AuditError(f"{said}; nothing was published; mend the cause, or change alarms.{limits}")
-            log.warning("alarm: %s", said)
-            self.raised.append(alarm)
+            self._hold(limits, figure, value, [night[figure] for night in earlier if figure in night], because)
+
+    def matured(self, figure: str, night: date, value: float) -> None:
+        """Hold a figure of a night that is over against `alarms.<figure>`. A run judges several such nights: relative
+        bounds look at those before this one, as they were judged last, be it by this run.
+
+        Raises AuditError where the figure is to stop the run.
+        """
+        first, this = f"{figure} of {date.min}", f"{figure} of {night}"
+        known: dict[str, Any] = {}
+        for watched in (*(run["metrics"].get("watched", {}) for run in self.before), self.watched):
+            known |= {each: found for each, found in watched.items() if first <= each < this}
+        recent = [known[each] for each in sorted(known)][-self.limits.recent_nights :]
+        self._hold(figure, this, value, recent)
 
     def described(self) -> dict[str, Any]:
         """For the manifest."""
-        return {"watched": self.watched, "alarms": [alarm.described() for alarm in self.raised]}
+        watched = {figure: _as_json(value) for figure, value in self.watched.items()}
+        return {"watched": watched, "alarms": [alarm.described() for alarm in self.raised]}
+
+    def _hold(self, limits: str, figure: str, value: float, recent: Iterable[float | None], because: str = "") -> None:
+        """Watch a figure, and say where it is outside its bounds; `recent` may hold what is no number."""
+        self.watched[figure] = value
+        numbers = [each for each in recent if each is not None and math.isfinite(each)]
+        alarm = judge(figure, value, getattr(self.limits, limits), numbers)
+        if alarm is None:
+            return
+        said = f"{alarm} ({because})" if because else str(alarm)
+        if alarm.action == "stop":
+            raise AuditError(f"{said}; nothing was published; mend the cause, or change alarms.{limits}")
+        log.warning("alarm: %s", said)
+        self.raised.append(alarm)
+
+
+def _as_json(value: float) -> float | None:
+    """A figure as a manifest holds it: null stands for no number, which JSON does not have."""
+    return value if math.isfinite(value) else None

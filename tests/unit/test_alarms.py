@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -30,6 +31,9 @@ def test_what_is_no_number_raises_one_and_the_manifest_stays_json() -> None:
     assert alarm is not None
     assert "no number" in str(alarm)
     assert alarm.described()["value"] is None
+    watch = Watch(AlarmsConfig(), [manifest(score_p99=float("nan")), {"metrics": {"watched": {"score_p99": None}}}])
+    watch.figures("score_quantiles", {"score_p99": float("nan")})  # nor is it part of a median
+    assert watch.described() == {"watched": {"score_p99": None}, "alarms": []}
 
 
 def test_relative_bounds_are_multiples_of_the_median_of_the_last_nights() -> None:
@@ -48,6 +52,19 @@ def test_without_nights_to_compare_with_there_is_no_relative_bound() -> None:
     watch.figures("score_quantiles", {"score_p50": 7.0})
     Watch(AlarmsConfig(), [manifest(score_p99=0.0)]).figures("score_quantiles", {"score_p99": 7.0})
     assert not watch.raised
+
+
+def test_of_nights_that_are_over_each_is_held_against_those_before_it() -> None:
+    limits = AlarmsConfig.model_validate({"ndcg_lead": {"low": 0.5, "times_median": True}, "recent_nights": 3})
+    judged = [
+        manifest(**{"ndcg_lead of 2026-03-01": 9.0, "calibration of 2026-03-01": 9.0}),
+        manifest(**{"ndcg_lead of 2026-03-01": 0.1, "ndcg_lead of 2026-03-04": 9.0}),  # what was judged last counts
+    ]
+    watch = Watch(limits, judged)
+    for day, lead in ((2, 0.1), (3, 0.049), (4, 0.06)):
+        watch.matured("ndcg_lead", date(2026, 3, day), lead)
+    (raised,) = watch.raised
+    assert (raised.figure, raised.low) == ("ndcg_lead of 2026-03-03", 0.05)
 
 
 def test_a_breach_stops_the_run_and_says_why_or_is_off() -> None:

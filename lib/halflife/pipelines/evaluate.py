@@ -93,7 +93,7 @@ def _watch(job: Job, nights: Sequence[date], rows: Sequence[MetricRow]) -> None:
         if not _free(job.warehouse.manifest("score", night)):
             found.pop("ndcg_lead", None)
         for figure, value in found.items():
-            job.alarms.figures(figure, {f"{figure} of {night}": value})
+            job.alarms.matured(figure, night, value)
 
 
 def _free(manifest: Mapping[str, Any] | None) -> bool:
