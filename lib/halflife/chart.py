@@ -6,6 +6,7 @@ and words and rules take the text's colour: a page can darken its charts, and a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -212,12 +213,14 @@ class Chart:
 
 
 def number(value: float) -> str:
-    """A number as an axis or a table shows it: four digits at most, thousands apart."""
+    """A number as an axis or a table shows it: four digits at most, thousands apart; `no number` of NaN or infinity."""
+    if not math.isfinite(value):
+        return "no number"
     if value and not 1e-4 <= abs(value) < 1e7:
         mantissa, power = f"{value:.1e}".split("e")
         digits = mantissa.removesuffix(".0")
         return (f"{digits}·" if digits != "1" else "") + _power(int(power))
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def _power(power: int) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from halflife import chart
 from halflife.chart import BLUE, Chart
+from halflife.report.html import percent
 
 
 def drawn() -> Chart:
@@ -79,6 +80,10 @@ def test_lines_that_the_legend_names_are_in_it_once_and_above_the_plot() -> None
         (0, "0"),
         (0.1234, "0.123"),
         (1234.5, "1,234"),
+        (999.4, "999"),
+        (-999.7, "-1,000"),
+        (float("nan"), "no number"),
+        (float("-inf"), "no number"),
         (2.5e-7, "2.5·10⁻⁷"),
         (1e-5, "10⁻⁵"),
         (3e7, "3·10⁷"),
@@ -87,3 +92,11 @@ def test_lines_that_the_legend_names_are_in_it_once_and_above_the_plot() -> None
 )
 def test_numbers_are_short(value: float, shown: str) -> None:
     assert chart.number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(12.5, "+1,250 %"), (-0.5, "-50 %"), (0.0, "+0 %"), (None, ""), (float("nan"), ""), (float("inf"), "")],
+)
+def test_a_share_is_said_in_percent(share: float | None, shown: str) -> None:
+    assert percent(share, signed=True) == shown

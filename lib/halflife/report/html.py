@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -84,8 +85,10 @@ class Figure(str):
 
 
 def percent(share: float | None, signed: bool = False) -> Figure:
-    """A share as percent, three digits; nothing for None."""
-    return Figure("" if share is None else f"{100 * share:{'+' if signed else ''}.3g} %")
+    """A share as percent, in the digits of `number`; nothing for None or where it is no number."""
+    if share is None or not math.isfinite(share):
+        return Figure()
+    return Figure(f"{'+' if signed and share >= 0 else ''}{number(100 * share + 0.0)} %")
 
 
 def megabytes(size: int) -> Figure:
