@@ -10,13 +10,13 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from halflife.cli_options import warehouse
 from halflife.errors import AuditError, ConfigError, HalflifeError, InputMissingError
 from halflife.report.cli import add_report, add_runs
 from halflife.upkeep.cli import add_gc, add_rollback, add_verify
 
 if TYPE_CHECKING:  # what a command needs is imported when it runs: not for a --help
     from halflife.answers.night import PublishedNight
-    from halflife.warehouse import Warehouse
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,17 +125,10 @@ def _doctor(_: argparse.Namespace) -> int:
     return doctor.main([])
 
 
-def _warehouse(options: argparse.Namespace) -> Warehouse:
-    from halflife import config
-    from halflife.warehouse import Warehouse
-
-    return Warehouse(config.load(options.config).warehouse)
-
-
 def _night(options: argparse.Namespace) -> PublishedNight:
     from halflife.answers.night import PublishedNight
 
-    return PublishedNight(_warehouse(options), options.as_of)
+    return PublishedNight(warehouse(options), options.as_of)
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -166,7 +159,7 @@ def _top(options: argparse.Namespace) -> int:
     from halflife import Scorer
     from halflife.answers import show
 
-    scorer = Scorer(_warehouse(options).root, options.as_of)
+    scorer = Scorer(warehouse(options).root, options.as_of)
     best = scorer.top(options.user, options.n, options.at)
     if options.json:
         print(show.as_json(show.records(best)))
@@ -180,7 +173,7 @@ def _diff(options: argparse.Namespace) -> int:
     from halflife.answers import diff, show
     from halflife.answers.night import PublishedNight
 
-    store = _warehouse(options)
+    store = warehouse(options)
     early, late = PublishedNight(store, options.early), PublishedNight(store, options.late)
     if options.user is None:
         moved, title = diff.totals(early, late), "expected engagements of all users"
@@ -228,7 +221,7 @@ def _forget(options: argparse.Namespace) -> int:
     events = [(user, event) for user, event in rows]
     if not users and not events:
         raise ConfigError("nothing to forget: give --users or --events, a file with at least one line")
-    forgetting.ask(_warehouse(options), options.before, users, events)
+    forgetting.ask(warehouse(options), options.before, users, events)
     print(
         f"noted: {len(users)} users and {len(events)} events go at the next run of sessionize, from earlier nights too"
     )

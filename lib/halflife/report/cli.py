@@ -7,6 +7,8 @@ import sys
 import webbrowser
 from datetime import date
 
+from halflife.cli_options import configured, warehouse
+
 
 def add_report(command: argparse.ArgumentParser) -> None:
     """The arguments of `halflife report`."""
@@ -25,12 +27,10 @@ def add_runs(command: argparse.ArgumentParser) -> None:
 def _runs(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from halflife import config
     from halflife.answers import show
     from halflife.report import runs
-    from halflife.warehouse import Warehouse
 
-    found = runs.history(Warehouse(config.load(options.config).warehouse))[: options.n]
+    found = runs.history(warehouse(options))[: options.n]
     if options.json:
         print(*(show.as_json(asdict(run)) for run in found), sep="\n")
     else:
@@ -40,14 +40,11 @@ def _runs(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     """Do what the job does, and name the file."""
-    from halflife import config
     from halflife.command import Job, run
     from halflife.errors import InputMissingError
     from halflife.pipelines import report
-    from halflife.warehouse import Warehouse
 
-    loaded = config.load(options.config)
-    store = Warehouse(loaded.warehouse)
+    loaded, store = configured(options)
     night = options.as_of or max(store.nights("score"), default=None)
     if night is None:
         raise InputMissingError(f"no night is published under {store.root}; run jobs/score.py first")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
 
+from halflife.cli_options import configured, warehouse
 from halflife.errors import AuditError, ConfigError, InputMissingError
-
-if TYPE_CHECKING:  # what a command needs is imported when it runs: not for a --help
-    from halflife.warehouse import Warehouse
 
 
 def add_verify(command: argparse.ArgumentParser) -> None:
@@ -36,7 +33,7 @@ def add_gc(command: argparse.ArgumentParser) -> None:
 def _verify(options: argparse.Namespace) -> int:
     from halflife.upkeep import verify
 
-    store = _warehouse(options)
+    store = warehouse(options)
     if not store.published():
         raise InputMissingError(f"{store.root}: no night is published there; name another warehouse")
     if options.as_of and options.as_of not in {night for _, night in store.published()}:
@@ -59,18 +56,15 @@ def _rollback(options: argparse.Namespace) -> int:
     if options.table not in JOB_OF:
         raise ConfigError(f"{options.table!r} is no table; name one of {', '.join(sorted(JOB_OF))}")
     job = JOB_OF[options.table]
-    run = rollback.roll_back(_warehouse(options), job, options.as_of, options.to)
+    run = rollback.roll_back(warehouse(options), job, options.as_of, options.to)
     print(f"{job} {options.as_of}: readers see {run} again, in all its tables")
     return 0
 
 
 def _gc(options: argparse.Namespace) -> int:
-    from halflife import config
     from halflife.upkeep import collect
-    from halflife.warehouse import Warehouse
 
-    loaded = config.load(options.config)
-    store = Warehouse(loaded.warehouse)
+    loaded, store = configured(options)
     pieces = collect.garbage(store, loaded.keep.replaced_days, datetime.now(UTC))
     for piece in pieces:
         print(f"{piece.path.relative_to(store.root)}: {piece.why}")
@@ -79,10 +73,3 @@ def _gc(options: argparse.Namespace) -> int:
     freed = sum(piece.bytes for piece in pieces)
     print(f"{len(pieces)} {'removed' if options.remove else 'could go (--remove does it)'}, {freed / 1e6:,.1f} MB")
     return 0
-
-
-def _warehouse(options: argparse.Namespace) -> Warehouse:
-    from halflife import config
-    from halflife.warehouse import Warehouse
-
-    return Warehouse(config.load(options.config).warehouse)
