@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -16,7 +16,7 @@ from halflife.status import StatusFile
 from halflife.warehouse import Warehouse
 
 NIGHT = published.TRAINED
-NEXT = NIGHT + timedelta(days=1)
+BEFORE, NEXT = NIGHT - timedelta(days=1), NIGHT + timedelta(days=1)
 
 
 @pytest.fixture
@@ -35,6 +35,17 @@ def manifest(store: Warehouse, job: str, night: date) -> dict[str, Any]:
     found = store.manifest(job, night)
     assert found is not None
     return found
+
+
+def note_at(
+    store: Warehouse, minute: int, state: Literal["failed", "unchanged"], job: str = "sessionize", night: date = NEXT
+) -> None:
+    """A run that began and ended in a minute of the year 2100."""
+    file = StatusFile(store.root, job, night)
+    file.status.started_at = f"2100-01-01T00:{minute:02}:00+00:00"
+    file.end(state, 0, "")
+    noted = json.loads(file.path.read_text()) | {"ended_at": f"2100-01-01T00:{minute:02}:30+00:00"}
+    file.path.write_text(json.dumps(noted))
 
 
 def note(store: Warehouse, job: str, night: date, run_id: str | None = None, code: int = 0, message: str = "") -> str:
@@ -78,6 +89,33 @@ def test_what_failed_wants_attention_until_its_night_is_published(
     later = manifest(store, "sessionize", NIGHT) | {"published_at": "2100-01-01T00:00:00+00:00"}
     monkeypatch.setattr(store, "manifest", lambda job, night: later if night == NIGHT else None)
     assert [(run.job, run.night) for run in runs.failures(store, scored)] == [("sessionize", str(NEXT))]
+
+
+def test_a_later_run_that_had_nothing_to_do_makes_a_failure_good(store: Warehouse) -> None:
+    scored = manifest(store, "score", NIGHT)
+    note_at(store, 1, "unchanged")
+    note_at(store, 2, "failed")
+    note_at(store, 3, "unchanged", job="train")
+    note_at(store, 3, "unchanged", night=NIGHT)
+    assert [(run.job, run.night) for run in runs.failures(store, scored)] == [("sessionize", str(NEXT))]
+    note_at(store, 3, "unchanged")
+    assert runs.failures(store, scored) == []
+
+
+def test_a_damaged_manifest_is_told_once_and_hides_no_other_run(
+    store: Warehouse, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    published.publish_events(store, BEFORE, published.events_table(published.EVENTS))
+    run_id = manifest(store, "sessionize", BEFORE)["run_id"]
+    note(store, "sessionize", BEFORE, run_id=run_id)
+    (store.night_link("sessionize", BEFORE) / "manifest.json").write_text("{")
+    config = str(published.config(store.root))
+    assert cli.main(["runs", "--json", "--config", config]) == 0
+    found = {run["run_id"]: run for run in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert (found[run_id]["state"], found[run_id]["rows"]) == ("published", {})
+    assert manifest(store, "score", NIGHT)["run_id"] in found
+    assert cli.main(["report", "--config", config, "--as-of", str(NIGHT)]) == 0
+    assert [f"{BEFORE}/manifest.json: cannot be read" in line for line in caplog.messages].count(True) == 1
 
 
 def test_what_failed_before_the_night_was_scored_is_past(store: Warehouse) -> None:

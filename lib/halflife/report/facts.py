@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Final
 
 import pyarrow.dataset as ds
 
 from halflife.answers.night import PublishedNight
-from halflife.errors import InputMissingError
+from halflife.errors import InputMissingError, UnreadableInputError
 from halflife.warehouse import Warehouse
+
+log = logging.getLogger(__name__)
 
 Manifest = Mapping[str, Any]
 NIGHTS: Final = 30  # that a trend looks back
@@ -23,7 +26,7 @@ class Facts:
     """The night's published runs by job, and those that it is compared with. Each names its own night.
 
     `before` is the last night that was scored before; `evaluate` the last evaluation there is, of whatever day: a night
-    can be judged only when its horizon has passed. None where there is none.
+    can be judged only when its horizon has passed. None where there is none that can be read.
     """
 
     store: Warehouse
@@ -54,10 +57,12 @@ class Facts:
         """The runs of sessionize of the last nights up to this one, the oldest first."""
         first = self.as_of - timedelta(days=NIGHTS - 1)
         nights = [night for night in self.store.nights("sessionize") if first <= night <= self.as_of]
-        return list(_known(self.store.manifest("sessionize", night) for night in nights))
+        return [run for night in nights if (run := readable(self.store, "sessionize", night)) is not None]
 
     def titles(self, column: str, values: Sequence[str] | Sequence[int]) -> dict[Any, tuple[str, str]]:
         """Title and id of items by their item_id or item_index; the id stands for a title that is missing."""
+        if not values:  # pyarrow would take them for nulls
+            return {}
         items = ds.dataset(self.store.path("items", self.as_of))
         names = ["item_index", "item_id", "title"]
         found = items.to_table(columns=names, filter=ds.field(column).isin(list(values))).to_pylist()
@@ -70,14 +75,15 @@ def read(store: Warehouse, as_of: date) -> Facts:
     sessionize, score = (store.manifest(job, as_of) for job in ("sessionize", "score"))
     if sessionize is None or score is None:
         raise InputMissingError(f"the night {as_of} has scores and no events: run jobs/sessionize.py --as-of {as_of}")
+    trained = store.last_night("train", as_of, inclusive=True)
     return Facts(
         store=store,
         as_of=as_of,
         sessionize=sessionize,
         score=score,
-        train=_manifest(store, "train", store.last_night("train", as_of, inclusive=True)),
-        before=_manifest(store, "score", store.last_night("score", as_of)),
-        evaluate=_manifest(store, "evaluate", max(store.nights("evaluate"), default=None)),
+        train=None if trained is None else readable(store, "train", trained),
+        before=_last(store, "score", [night for night in store.nights("score") if night < as_of]),
+        evaluate=_last(store, "evaluate", store.nights("evaluate")),
     )
 
 
@@ -87,9 +93,21 @@ def seconds_of(manifest: Manifest) -> dict[str, float]:
     return seconds
 
 
-def _manifest(store: Warehouse, job: str, night: date | None) -> Manifest | None:
-    return None if night is None else store.manifest(job, night)
+def readable(store: Warehouse, job: str, night: date) -> Manifest | None:
+    """The manifest of a published night; None where there is none, or where it is damaged, which the log says once."""
+    try:
+        return store.manifest(job, night)
+    except UnreadableInputError as error:
+        _say_once(str(error))
+        return None
 
 
-def _known(manifests: Iterator[Manifest | None]) -> Iterator[Manifest]:
-    return (manifest for manifest in manifests if manifest is not None)
+@cache
+def _say_once(message: str) -> None:
+    log.warning("%s", message)
+
+
+def _last(store: Warehouse, job: str, nights: Sequence[date]) -> Manifest | None:
+    """The manifest of the last of some nights that can be read."""
+    manifests = (readable(store, job, night) for night in reversed(nights))
+    return next((manifest for manifest in manifests if manifest is not None), None)

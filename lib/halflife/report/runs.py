@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from rich.table import Table
 
 from halflife import status
-from halflife.report.facts import Manifest, seconds_of
+from halflife.report.facts import Manifest, readable, seconds_of
 from halflife.status import Status
 from halflife.warehouse import Warehouse
 
 ENDED_BADLY = ("failed", "killed")
+ENDED_WELL = ("published", "replaced", "unchanged")
 
 
 @dataclass(frozen=True)
@@ -40,33 +41,37 @@ class Run:
 def history(store: Warehouse) -> list[Run]:
     """All runs that are known, the newest first.
 
-    Those from before there were status files are known by the night that they published.
+    Those from before there were status files are known by the night that they published. Of a night whose manifest is
+    damaged, which the log says, the rows are not known.
     """
     manifests = {
         manifest["run_id"]: manifest
         for job, night in store.published()
-        if (manifest := store.manifest(job, night)) is not None
+        if (manifest := readable(store, job, night)) is not None
     }
-    runs = [_by_status(each, manifests.get(each.run_id)) for each in status.history(store.root)]
+    current = {folder.name for folder in store.current_runs()}
+    runs = [_by_status(each, manifests.get(each.run_id), each.run_id in current) for each in status.history(store.root)]
     noted = {run.run_id for run in runs}
     runs += [_by_manifest(manifest) for run_id, manifest in manifests.items() if run_id not in noted]
     return sorted(runs, key=lambda run: run.began or run.ended or "", reverse=True)
 
 
 def failures(store: Warehouse, since: Manifest) -> list[Run]:
-    """Runs that ended badly after a run was published, of jobs that have not published their night since."""
-    found = []
-    for run in history(store):
-        manifest = store.manifest(run.job, date.fromisoformat(run.night))
-        made_good = manifest is not None and _after(manifest["published_at"], run.began)
-        if (
-            run.state in ENDED_BADLY
-            and run.job != "report"
-            and not made_good
-            and _after(run.began, since["published_at"])
-        ):
-            found.append(run)
-    return found
+    """Runs that ended badly after a run was published, and that no good run of their job and night has followed."""
+    runs = history(store)
+    good = [run for run in runs if run.state in ENDED_WELL]
+
+    def made_good(bad: Run) -> bool:
+        return any((run.job, run.night) == (bad.job, bad.night) and _after(run.ended, bad.began) for run in good)
+
+    return [
+        run
+        for run in runs
+        if run.state in ENDED_BADLY
+        and run.job != "report"
+        and _after(run.began, since["published_at"])
+        and not made_good(run)
+    ]
 
 
 def shown(runs: Iterable[Run]) -> Table:
@@ -87,8 +92,8 @@ def shown(runs: Iterable[Run]) -> Table:
     return table
 
 
-def _by_status(noted: Status, manifest: Manifest | None) -> Run:
-    state = "replaced" if noted.state == "published" and manifest is None else noted.state
+def _by_status(noted: Status, manifest: Manifest | None, current: bool) -> Run:
+    state = "replaced" if noted.state == "published" and not current else noted.state
     rows, known = {} if manifest is None else _rows(manifest), (noted.started_at, noted.ended_at)
     return Run(noted.job, noted.as_of, state, *known, noted.exit_code, noted.message, noted.run_id, noted.seconds, rows)
 
