@@ -55,13 +55,14 @@ def _distribution(facts: Facts) -> Markup:
     tonight, before = histogram_of(facts.score), histogram_of(facts.before)
     if tonight is None:
         return html.paragraph("This night was scored without a histogram: there is no distribution to show.")
-    edges, densities = _densities(tonight)
-    x = chart.logarithmic(f"score: probability within {facts.score['metrics']['horizon_days']:g} days", edges[0], 1.0)
-    y = chart.linear("pairs, % for each doubling of the score", 0, 1.1 * densities.max())
+    shown = [_densities(each) for each in (tonight, before) if each is not None]
+    (edges, densities), *earlier = shown
+    lowest, most = min(float(each[0]) for each, _ in shown), max(float(each.max()) for _, each in shown)
+    x = chart.logarithmic(f"score: probability within {facts.score['metrics']['horizon_days']:g} days", lowest, 1.0)
+    y = chart.linear("pairs, % for each doubling of the score", 0, 1.1 * most)
     drawn = Chart("Distribution of the scores", x, y)
     drawn.bars(edges[:-1], edges[1:], densities, BLUE, name=f"{facts.as_of}")
-    if before is not None:
-        edges, densities = _densities(before)
+    for edges, densities in earlier:
         drawn.line(np.repeat(edges, 2)[1:-1], np.repeat(densities, 2), ORANGE, name=f"{facts.night_before}")
     return html.figure(drawn, f"All {sum(tonight['counts']):,} scores that were written")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from halflife import chart
 from halflife.answers import plot, show
 from halflife.answers.attention import attention
-from halflife.answers.explain import Explanation, curve_of, explain, seconds_of
+from halflife.answers.explain import Explanation, check_events, curve_of, explain, seconds_of
 from halflife.chart import BLUE, DASHES, SERIES, Chart
 from halflife.decay import SECONDS_PER_DAY, Floats, decay
 from halflife.errors import InputMissingError
@@ -29,8 +29,7 @@ def section(facts: Facts, remembered: Remembered) -> Markup:
     return html.section(
         "How interest fades",
         html.side_by_side(_channels(facts), _stretch(facts)),
-        _pairs(facts, remembered),
-        _attention(facts, remembered),
+        _examples(facts, remembered),
         source="models (half-lives, stretch); memory and events of the pairs; sequences of the user.",
     )
 
@@ -65,25 +64,29 @@ def _stretch(facts: Facts) -> Markup:
     return html.figure(drawn, f"Pace of {len(stretch):,} users: 0 is the common one")
 
 
-def _pairs(facts: Facts, remembered: Remembered) -> Markup:
-    """Pairs of different kinds: their events, what is left of them, and the decay ahead."""
+def _examples(facts: Facts, remembered: Remembered) -> Markup:
+    """Pairs of different kinds, and what the encoder sees of a user's events."""
     if not remembered.examples:
         return html.EMPTY
     try:
-        drawn = [_pair(facts, kind, pair) for kind, pair in remembered.examples.items()]
-    except InputMissingError as error:  # sessionized again since: the sums would not be those of the scores
+        check_events(facts.night)
+    except InputMissingError as error:  # sessionized again since: neither would be what the scores are made of
         return html.heading("Examples") + html.paragraph(f"None: {error}.")
-    return html.heading("Examples: the pairs with the most events of their kind") + html.side_by_side(*drawn)
+    drawn = [_pair(facts, kind, pair) for kind, pair in remembered.examples.items()]
+    pairs = html.heading("Examples: the pairs with the most events of their kind") + html.side_by_side(*drawn)
+    return pairs + _attention(facts, remembered)
 
 
 def _pair(facts: Facts, kind: str, pair: Pair) -> Markup:
+    """The events of a pair, what is left of them, and the decay ahead."""
     user_id, item_id = _ids(facts, pair)
     explained = explain(facts.night, user_id, item_id)
     words = f"User no. {pair.user} and {explained.title or explained.item_id} ({explained.item_id}): {kind}"
     revived = revivals(explained, facts)
     drawn = plot.draw(explained, curve_of(facts.night, user_id, item_id), words, revived)
     halves = "" if explained.halves_after_days is None else f", halved in {show.days(explained.halves_after_days)}"
-    return html.figure(drawn, f"{words}. {len(explained.events):,} events, score {explained.score:.4f}{halves}")
+    score = "not written" if explained.published is None else f"{explained.published:.4f}"
+    return html.figure(drawn, f"{words}. {len(explained.events):,} events, score {score}{halves}")
 
 
 def revivals(explained: Explanation, facts: Facts) -> NDArray[np.bool_]:

@@ -184,19 +184,21 @@ def _calibration(rows: Iterable[Row]) -> Markup:
         octave = segments.octave_of(row["segment"])
         if row["model"] == OURS and octave is not None:
             points.setdefault(octave, {})[row["metric"]] = row["value"]
-    found = [point for _, point in sorted(points.items()) if point["base_rate"] > 0]
-    if not found:
+    found = [point for _, point in sorted(points.items())]
+    if not any(point["base_rate"] for point in found):
         return html.paragraph("This evaluation has no calibration by score.")
     score, rate, pairs = (np.array([point[name] for point in found]) for name in ("mean_score", "base_rate", "pairs"))
     low, high = _wilson(rate, pairs)
-    least, most = min(score.min(), low.min()), max(score.max(), high.max())
+    some = rate > 0  # zero has no place on a logarithmic axis: an interval down to its foot, and no point
+    least, most = min(score[score > 0].min(), low[some].min()), max(score.max(), high.max())
     x = chart.logarithmic("foretold: mean score", least / 1.3, min(most * 1.3, 1.0), ticks=4)
     y = chart.logarithmic("came true: share of pairs", least / 1.3, min(most * 1.3, 1.0), ticks=5)
     drawn = Chart("Calibration", x, y)
     drawn.line([x.low, x.high], [x.low, x.high], "currentColor", "2 3", name="perfect")
     drawn.intervals((score, low), (score, high), BLUE)
-    drawn.points(score, rate, BLUE, name="scores of one octave, 95 %")
-    return html.figure(drawn, f"Calibration: {int(pairs.sum()):,} pairs grouped by their score")
+    drawn.points(score[some], rate[some], BLUE, name="scores of one octave, 95 %")
+    none = "" if some.all() else "; an interval without a point: of these scores none came true"
+    return html.figure(drawn, f"Calibration: {int(pairs.sum()):,} pairs grouped by their score{none}")
 
 
 def _wilson(rate: Any, pairs: Any) -> tuple[Any, Any]:
