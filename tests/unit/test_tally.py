@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from halflife.config import EvaluateConfig
-from halflife.evaluation import bootstrap
+from halflife.evaluation import bootstrap, rates
 from halflife.evaluation.judgement import judge
 from halflife.evaluation.metrics import PROBABILITY_FLOOR
-from halflife.evaluation.tally import KEY, SUMS, merged, tally, times
+from halflife.evaluation.tally import KEY, SUMS, WIDE_BINS, merged, tally, times
 
 OPTIONS = EvaluateConfig(bootstrap_buckets=40, bootstrap_replicates=60)
 seeds = st.integers(0, 2**32 - 1)
@@ -107,6 +107,30 @@ def test_an_interval_is_about_its_value_and_that_of_a_difference_to_the_same_is_
         assert found.minus(found).interval(metric) == (0.0, 0.0, 0.0)
     low, high = (found.minus(noisy).interval("log_loss") or (0, 0, 0))[1:]
     assert low < high < 0
+
+
+def test_a_rate_that_is_certain_is_counted_in_its_own_bucket() -> None:
+    nothing, buckets = np.zeros(3), np.arange(3)
+    certain = rates._probability(np.array([1.0, 0.0, 0.0]), np.array([40.0, 1.0, 1e6]), nothing)
+    found = tally(certain, nothing, nothing, buckets)
+    assert (certain < 1).all()
+    for bucket in buckets:
+        of = found[found["bucket"] == bucket]
+        assert of.loc[of["bin"] >= 0, "pairs"].sum() == 1
+        assert of["bin"].max() < WIDE_BINS
+
+
+def test_where_nothing_new_came_true_there_is_no_r2_and_a_difference_goes_without() -> None:
+    of = pairs(3)
+    of.observed[:] *= np.random.default_rng(0).random(200)
+    known = [tally(*of.where(np.arange(200) == place)) for place in np.flatnonzero(of.observed)]
+    new = judge(merged(pd.concat([tally(*of), *(times(each, -1.0) for each in known)])), OPTIONS)
+    everything = judge(tally(*of), OPTIONS)
+    assert new is not None
+    assert everything is not None
+    assert "strength_r2" in everything.values
+    assert new.values.keys() == new.minus(everything).values.keys() == everything.minus(new).values.keys()
+    assert not {"strength_r2", "auc"} & new.values.keys()
 
 
 def test_without_pairs_there_is_nothing_to_judge() -> None:

@@ -22,10 +22,10 @@ class Judgement:
     replicates: Mapping[str, Floats]
 
     def minus(self, other: Judgement) -> Judgement:
-        """The paired difference: both drew the same users."""
+        """The paired difference of what both have: both drew the same users."""
         return Judgement(
-            {name: value - other.values[name] for name, value in self.values.items()},
-            {name: drawn - other.replicates[name] for name, drawn in self.replicates.items()},
+            {name: self.values[name] - other.values[name] for name in sorted({*self.values} & {*other.values})},
+            {name: self.replicates[name] - other.replicates[name] for name in {*self.replicates} & {*other.replicates}},
         )
 
     def interval(self, metric: str) -> tuple[float, float, float] | None:

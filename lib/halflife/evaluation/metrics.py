@@ -84,6 +84,8 @@ def of_sums(sums: Mapping[str, Floats]) -> dict[str, Floats]:
     with np.errstate(invalid="ignore", divide="ignore"):
         pairs = sums["pairs"]
         strength_error = sums["expected_squared"] - 2.0 * sums["product"] + sums["observed_squared"]
+        # Where nothing came true, a difference of tallies leaves a rest of rounding, not 0, to divide by.
+        came_true = sums["positives"] > 0
         variation = sums["observed_squared"] - sums["observed"] ** 2 / pairs
         return {
             "log_loss": sums["log_loss_sum"] / pairs,
@@ -92,7 +94,7 @@ def of_sums(sums: Mapping[str, Floats]) -> dict[str, Floats]:
             "base_rate": sums["positives"] / pairs,
             "strength_mse": strength_error / pairs,
             "strength_mae": sums["absolute_error"] / pairs,
-            "strength_r2": np.where(variation > 0, 1.0 - strength_error / variation, np.nan),
+            "strength_r2": np.where(came_true & (variation > 0), 1.0 - strength_error / variation, np.nan),
         }
 
 

@@ -22,6 +22,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from halflife import decay
 from halflife.decay import SECONDS_PER_DAY
 from halflife.evaluation import probability
 from halflife.evaluation.segments import ALL, REPEAT_ITEM
@@ -191,9 +192,9 @@ def _counted(rows: pd.DataFrame, of: Floats, factor: float) -> pd.DataFrame:
 
 
 def _probability(of: Floats, x: Floats, popularity: Floats) -> Floats:
+    """What a baseline with the weights `of` foretells of pairs: below one however much it expects, as a tally asks."""
     memory, popular, constant = of
-    probability: Floats = -np.expm1(-(x * memory + popularity * popular + constant))
-    return probability
+    return decay.probability(x * memory + popularity * popular + constant).astype(np.float64)
 
 
 def _of_all_users(one: pd.DataFrame, in_bucket: pd.DataFrame) -> pd.DataFrame:
