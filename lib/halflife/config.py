@@ -371,7 +371,7 @@ class TrainConfig(Section):
     network_interface: str | None = Field(
         default=None,
         min_length=1,
-        description="what Horovod listens on, of a private network; null: loopback, for ranks on one machine",
+        description="what Horovod listens on, of a private network; ranks on one machine need none: loopback",
     )
     ranks: PositiveInt = Field(default=2, description="Horovod processes, each on a core (a Spark task) or a GPU")
     shards: PositiveInt = Field(

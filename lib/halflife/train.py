@@ -1,4 +1,6 @@
-"""One rank of a training run: `horovodrun -np N -H HOSTS python -m halflife.train TASK.json`, or a Spark task.
+"""One rank of a training run: a Spark task, or a process of Horovod's launcher, with its rendezvous on one interface:
+
+    python -m halflife.training.horovodrun -np N -H HOSTS --network-interfaces eth1 python -m halflife.train TASK.json
 
 TASK.json is what jobs/train.py writes for its ranks. Each rank leaves its result beside it, in rank-R.json: figures
 and a digest of its weights, or why it failed. Exit codes are those of the jobs.

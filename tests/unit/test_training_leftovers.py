@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from socketserver import BaseRequestHandler, TCPServer
 from typing import Any
 
+import psutil
 import pytest
+from horovod.runner.util import network
 
 from halflife.config import Config, TrainConfig
 from halflife.errors import ConfigError, HalflifeError, InputMissingError
@@ -85,10 +91,52 @@ def test_ranks_on_several_machines_need_an_interface_of_their_own() -> None:
     spread = TrainConfig(launcher="horovodrun", hosts="a:2,b:2", ranks=4)
     with pytest.raises(ConfigError, match=r"train\.network_interface: .*name the interface of a private network"):
         launch._run_on_hosts(Path("task.json"), spread)
-    assert launch._interface(spread.model_copy(update={"network_interface": "eth1"}), local=False) == "eth1"
-    assert launch._interface(spread, local=True) == "lo"
+    assert launch._interface(spread.model_copy(update={"network_interface": "lo"}), local=False) == "lo"
+    with pytest.raises(ConfigError, match=r"train\.hosts: 'a,b': each host with its ranks"):
+        launch._run_on_hosts(Path("task.json"), spread.model_copy(update={"hosts": "a,b"}))
+    elsewhere = spread.model_copy(update={"network_interface": "eth99"})
+    with pytest.raises(ConfigError, match="has no interface 'eth99'"):
+        launch._run_on_hosts(Path("task.json"), elsewhere)
     with pytest.raises(ConfigError, match=r"has no interface 'eth99' with an IPv4 address; it has .*lo"):
         horovodrun.listen_on("eth99")
+
+
+@pytest.mark.parametrize("hosts", ["localhost", "localhost:2", "127.0.0.1:1,localhost:1"])
+def test_ranks_on_this_machine_alone_stay_on_loopback_whatever_interface_is_chosen(
+    hosts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: commands.append(command))
+    launch._run_on_hosts(
+        Path("task.json"), TrainConfig(launcher="horovodrun", hosts=hosts, network_interface="eth99", ranks=2)
+    )
+    (command,) = commands
+    assert command[command.index("--network-interfaces") + 1] == "lo"
+
+
+def test_ranks_are_told_the_address_that_is_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an interface with two of them."""
+    lo = psutil.net_if_addrs()["lo"]
+    (first,) = (found for found in lo if found.family == socket.AF_INET)
+    two = {"eth1": [first, first._replace(address="127.0.0.2")]}
+    for module in (psutil, network):
+        monkeypatch.setattr(module, "net_if_addrs", lambda: two)
+    for name in horovodrun.LISTENERS:  # put back what listen_on replaces
+        monkeypatch.setattr(f"{name}.find_port", None)
+    monkeypatch.setattr("horovod.runner.util.network.get_driver_ip", network.get_driver_ip)
+    horovodrun.listen_on("eth1")
+    server, _ = import_module(horovodrun.LISTENERS[0]).find_port(
+        partial(TCPServer, RequestHandlerClass=BaseRequestHandler)
+    )
+    with server:
+        assert network.get_driver_ip(["eth1"]) == server.server_address[0] == "127.0.0.1"
+
+
+def test_the_cycle_of_sums_can_be_set_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOROVOD_CYCLE_TIME", raising=False)
+    assert launch._environment(TrainConfig())["HOROVOD_CYCLE_TIME"] == "3"
+    monkeypatch.setenv("HOROVOD_CYCLE_TIME", "1")
+    assert launch._environment(TrainConfig())["HOROVOD_CYCLE_TIME"] == "1"
 
 
 def test_horovodrun_listens_on_the_interface_that_is_named_and_on_no_other() -> None:

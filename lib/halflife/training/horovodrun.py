@@ -30,8 +30,13 @@ def listen_on(interface: str) -> None:
         server = server_at((address, 0))
         return server, server.server_address[1]
 
+    def driver_address(_interfaces: Any) -> str:
+        return address
+
     for name in LISTENERS:
         import_module(name).find_port = find_port  # type: ignore[attr-defined]
+    # What ranks are told: of an interface with several addresses, Horovod's own takes the last.
+    import_module("horovod.runner.util.network").get_driver_ip = driver_address  # type: ignore[attr-defined]
 
 
 def address_of(interface: str) -> str:
@@ -44,6 +49,18 @@ def address_of(interface: str) -> str:
         f"train.network_interface: {socket.gethostname()} has no interface {interface!r} with an IPv4 address; it has "
         f"{', '.join(sorted(known))}"
     )
+
+
+def all_here(hosts: str) -> bool:
+    """Whether all of `hosts` are this machine: ranks are then started without ssh, and need loopback alone.
+
+    Raises ConfigError where they do not look like gpu1:4,gpu2:4.
+    """
+    try:
+        names, _ = import_module("horovod.runner.common.util.hosts").parse_hosts_and_slots(hosts)
+    except ValueError as error:
+        raise ConfigError(f"train.hosts: {hosts!r}: each host with its ranks: gpu1:4,gpu2:4") from error
+    return not import_module("horovod.runner.util.network").filter_local_addresses(names)
 
 
 def spark_task(index: int, driver_addresses: Any, key: Any, settings: Any, *more: Any) -> Any:

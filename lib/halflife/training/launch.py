@@ -32,15 +32,15 @@ LOOK_EVERY_SECONDS = 0.5
 # A rank has one core; TensorFlow's own pools are set in the rank, these are the libraries' below it.
 RANK_ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
-    # Ranks ask each other so often, in ms, whether there is something to add up. Every 1 ms, Horovod's own, took 7 % of
-    # a rank's core; a sum waits half as long on average, and a step makes two.
-    "HOROVOD_CYCLE_TIME": "3",
     # petastorm reads by pyarrow's legacy dataset, which warns of it at every row group.
     "PYTHONWARNINGS": "ignore::FutureWarning",
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
 }
+# Ranks ask each other so often, in ms, whether there is something to add up; the environment can say otherwise. Every
+# 1 ms, Horovod's own, took 7 % of a rank's core; a sum waits half as long on average, and a step makes two.
+CYCLE_TIME: Final = {"HOROVOD_CYCLE_TIME": "3"}
 LOOPBACK: Final = "lo"
 # In what a rank says that ends because another one did: the name of the operation that broke.
 ECHO: Final = "Horovod"
@@ -201,13 +201,19 @@ def _run_in_spark(spark: SparkSession, file: Path, train: TrainConfig) -> None:
 
 
 def _interface(train: TrainConfig, local: bool) -> str:
-    """What Horovod's services listen on. Raises ConfigError where several machines need one and none is chosen."""
-    if train.network_interface is None and not local:
+    """What Horovod's services listen on: loopback where all ranks are on this machine, whatever interface is chosen.
+
+    Raises ConfigError where several machines need one, and none is chosen or it is not there.
+    """
+    if local:
+        return LOOPBACK
+    if train.network_interface is None:
         raise ConfigError(
             "train.network_interface: ranks on several machines talk over connections that ask for no password; name "
             "the interface of a private network that all of them have, eth1 say"
         )
-    return train.network_interface or LOOPBACK
+    horovodrun.address_of(train.network_interface)
+    return train.network_interface
 
 
 def _rank(file: str) -> int:
@@ -218,12 +224,12 @@ def _rank(file: str) -> int:
 
 def _run_on_hosts(file: Path, train: TrainConfig) -> None:
     """Every rank is a process that horovodrun starts, over ssh where it is not on this machine."""
-    local = train.hosts == "localhost"
+    hosts = f"localhost:{train.ranks}" if train.hosts == "localhost" else train.hosts
     command = [
         *(sys.executable, "-m", "halflife.training.horovodrun"),
-        *("-np", str(train.ranks), "-H", f"localhost:{train.ranks}" if local else train.hosts, "--gloo"),
+        *("-np", str(train.ranks), "-H", hosts, "--gloo"),
         *("--start-timeout", str(train.start_timeout_seconds)),
-        *("--network-interfaces", _interface(train, local)),
+        *("--network-interfaces", _interface(train, horovodrun.all_here(hosts))),
         *(sys.executable, "-m", "halflife.train", str(file)),
     ]
     subprocess.run(command, env=_environment(train), check=True)
@@ -237,7 +243,7 @@ def _environment(train: TrainConfig) -> dict[str, str]:
         "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": limit,
         "HOROVOD_GLOO_TIMEOUT_SECONDS": limit,
     }
-    return {**os.environ, **RANK_ENVIRONMENT, **stall}
+    return {**CYCLE_TIME, **os.environ, **RANK_ENVIRONMENT, **stall}
 
 
 def _failure(task: TrainingTask, results: list[RankResult | None], said: str) -> HalflifeError:
