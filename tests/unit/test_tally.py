@@ -101,8 +101,11 @@ def test_an_interval_is_about_its_value_and_that_of_a_difference_to_the_same_is_
     assert found is not None
     assert noisy is not None
     for metric, value in found.values.items():
+        if metric == "calibration_error":  # never below zero, so noise moves the replicates to one side
+            assert found.interval(metric) is None
+            continue
         error, low, high = found.interval(metric) or (0.0, 0.0, 0.0)
-        assert low < value < high or metric == "calibration_error"  # which is never below zero: replicates are above
+        assert low < value < high
         assert error == pytest.approx((high - low) / 4, rel=0.5)
         assert found.minus(found).interval(metric) == (0.0, 0.0, 0.0)
     low, high = (found.minus(noisy).interval("log_loss") or (0, 0, 0))[1:]
@@ -131,6 +134,19 @@ def test_where_nothing_new_came_true_there_is_no_r2_and_a_difference_goes_withou
     assert "strength_r2" in everything.values
     assert new.values.keys() == new.minus(everything).values.keys() == everything.minus(new).values.keys()
     assert not {"strength_r2", "auc"} & new.values.keys()
+
+
+def test_users_of_one_bucket_have_values_and_no_intervals() -> None:
+    of = pairs(4)
+    found = judge(tally(*of._replace(bucket=np.full_like(of.bucket, 7))), OPTIONS)
+    assert found is not None
+    assert found.values == pytest.approx(values(of))
+    assert {metric for metric in found.values if found.interval(metric)} == set()
+    odd = np.arange(200) % 2
+    both = of._replace(bucket=odd)
+    one = judge(merged(pd.concat([tally(*both), times(tally(*both.where(odd == 1)), -1.0)])), OPTIONS)
+    assert one is not None
+    assert one.interval("brier") is None
 
 
 def test_without_pairs_there_is_nothing_to_judge() -> None:

@@ -16,7 +16,8 @@ from halflife.evaluation.tally import ALL_BINS, BINS, COUNTS, EVERYONE, SUMS, WI
 
 @dataclass(frozen=True)
 class Judgement:
-    """One model's metrics over the pairs of a segment: of each its value and what the replicates (R,) have."""
+    """One model's metrics over the pairs of a segment: of each its value and, where it has an interval, what the
+    replicates (R,) have."""
 
     values: Mapping[str, float]
     replicates: Mapping[str, Floats]
@@ -29,8 +30,8 @@ class Judgement:
         )
 
     def interval(self, metric: str) -> tuple[float, float, float] | None:
-        """Standard error and 95 % interval, None where no replicate has a value."""
-        drawn = self.replicates[metric]
+        """Standard error and 95 % interval, None where there are no two replicates with a value."""
+        drawn = self.replicates.get(metric, np.empty(0))
         drawn = drawn[np.isfinite(drawn)]
         if drawn.size < 2:
             return None
@@ -41,8 +42,9 @@ class Judgement:
 def judge(counted: pd.DataFrame, options: EvaluateConfig) -> Judgement | None:
     """Metrics of a tally (columns KEY and SUMS), None without pairs.
 
-    The value of AUC and calibration error is that of the narrow bins. Their replicates have wide ones, and are moved by
-    what that makes of the value.
+    The value of AUC is that of the narrow bins. Its replicates have wide ones, and are moved by what that makes of the
+    value. The calibration error has no interval: as a sum of absolute noise it is larger in the replicates than it is.
+    Nor has anything where all pairs are of one bucket: its replicates are equal.
     """
     buckets = options.bootstrap_buckets
     sums = np.zeros((buckets, len(SUMS)))
@@ -55,21 +57,16 @@ def judge(counted: pd.DataFrame, options: EvaluateConfig) -> Judgement | None:
     values = {name: float(value) for name, value in metrics.of_sums(totals).items()}
     replicates = metrics.of_sums(dict(zip(SUMS, (counts @ sums).T, strict=True)))
 
-    narrow = _bins(counted[counted["bucket"] == EVERYONE], 1, BINS)[:, 0]
+    pairs, positives, score_sum = _bins(counted[counted["bucket"] == EVERYONE], 1, BINS)[:, 0]
     in_bins = counted[(counted["bucket"] != EVERYONE) & (counted["bin"] != ALL_BINS)]
     by_bucket = _bins(in_bins, buckets, WIDE_BINS)
-    wide, drawn = by_bucket.sum(axis=1), np.einsum("rb,sbk->srk", counts, by_bucket, optimize=True)
-    values["auc"] = float(metrics.auc(narrow[0], narrow[1]))
+    wide, drawn = by_bucket.sum(axis=1), np.einsum("rb,sbk->srk", counts, by_bucket[:2], optimize=True)
+    values["auc"] = float(metrics.auc(pairs, positives))
     replicates["auc"] = metrics.auc(drawn[0], drawn[1]) - metrics.auc(wide[0], wide[1]) + values["auc"]
-
-    def calibration_error(bins: Floats) -> float:
-        return metrics.calibration_error(bins[0], bins[1], bins[2], options.calibration_bins)
-
-    values["calibration_error"] = calibration_error(narrow)
-    errors = np.array([calibration_error(drawn[:, row]) for row in range(drawn.shape[1])])
-    replicates["calibration_error"] = errors - calibration_error(wide) + values["calibration_error"]
-    known = {name for name, value in values.items() if not np.isnan(value)}
-    return Judgement({name: values[name] for name in sorted(known)}, {name: replicates[name] for name in known})
+    values["calibration_error"] = metrics.calibration_error(pairs, positives, score_sum, options.calibration_bins)
+    known = {name: values[name] for name in sorted(values) if not np.isnan(values[name])}
+    alone = (of_bucket["pairs"] > 0).sum() < 2
+    return Judgement(known, {} if alone else {name: replicates[name] for name in replicates.keys() & known.keys()})
 
 
 def _bins(counted: pd.DataFrame, buckets: int, bins: int) -> Floats:

@@ -101,7 +101,8 @@ def of_sums(sums: Mapping[str, Floats]) -> dict[str, Floats]:
 def by_octave(pairs: Floats, positives: Floats, score_sum: Floats) -> dict[int, dict[str, float]]:
     """What a calibration plot shows, from pairs by bin of score (bins,).
 
-    Of the scores from 2^k to 2^(k+1), by k: how many pairs there are, their mean score, and the rate of positives.
+    Of the scores from 2^k to 2^(k+1), by k: how many pairs there are, their mean score, and the rate of positives. The
+    lowest k, that of PROBABILITY_FLOOR, has all scores below as well.
     """
     filled = pairs > 0
     pairs, positives, score_sum = pairs[filled], positives[filled], score_sum[filled]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,13 +32,6 @@ TALLIED: Final = T.StructType(
     ]
 )
 _COLUMNS: Final = ["user_id", "item_id", "score", "affinity", "memory"]
-
-
-def positive_events(events: DataFrame, since: datetime, horizon_days: float) -> DataFrame:
-    """The positive events from `since` on, within the horizon."""
-    until = since + timedelta(days=horizon_days)
-    inside = (F.col("event_time") >= F.lit(since)) & (F.col("event_time") < F.lit(until))
-    return events.where(inside & (F.col("strength") > 0))
 
 
 @dataclass(frozen=True)

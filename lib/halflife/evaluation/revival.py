@@ -9,7 +9,6 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from halflife.decay import SECONDS_PER_DAY
-from halflife.evaluation import probability
 
 _PAIR = ["user_index", "item_index"]
 
@@ -42,9 +41,7 @@ def revival_metrics(events: DataFrame, cut: datetime, horizon_days: float, night
     # Of events at the same moment the longest gap counts: the others are part of the same visit.
     gap = F.max_by("revisit_gap_seconds", F.struct("event_time", F.coalesce("revisit_gap_seconds", F.lit(0.0))))
     gaps = events.where(F.col("event_time") < F.lit(cut)).groupBy(*_PAIR).agg(gap.alias("gap_seconds"))
-    after = (
-        probability.positive_events(events, cut, horizon_days).groupBy(*_PAIR).agg(F.min("event_time").alias("next"))
-    )
+    after = _positive_events(events, cut, horizon_days).groupBy(*_PAIR).agg(F.min("event_time").alias("next"))
     holds = F.col("next").isNotNull()
     comeback = F.coalesce(F.col("gap_seconds") >= night.silence_days * SECONDS_PER_DAY, F.lit(False))
     lead = (F.unix_micros("next") / F.lit(1e6) - cut.timestamp()) / SECONDS_PER_DAY
@@ -71,3 +68,10 @@ def revival_metrics(events: DataFrame, cut: datetime, horizon_days: float, night
     }
     found = {name: float(part) / whole for name, (part, whole) in ratios.items() if whole}
     return {**found, "revival_flagged": float(sums["flagged"])}
+
+
+def _positive_events(events: DataFrame, since: datetime, horizon_days: float) -> DataFrame:
+    """The positive events from `since` on, within the horizon."""
+    until = since + timedelta(days=horizon_days)
+    inside = (F.col("event_time") >= F.lit(since)) & (F.col("event_time") < F.lit(until))
+    return events.where(inside & (F.col("strength") > 0))

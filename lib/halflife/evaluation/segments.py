@@ -4,7 +4,7 @@
 cut, and `silence:7-29d`, by full days since the last of them. Of items: `item:repeat` and `item:new`, what the user had
 bought before the cut and what not, and `type:view`, by event type where several count: there, a user's truth is its
 items of that kind, and users without any are left out. Of pairs: `score:2^-7`, those whose score lies from there to
-twice as much.
+twice as much; the lowest of them, `score:2^-23`, also has all below.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def of_user(history: History) -> tuple[str, ...]:
 
 
 def of_scores(octave: int) -> str:
-    """The segment of the pairs whose score lies from 2^octave to twice as much."""
+    """The segment of the pairs whose score lies from 2^octave to twice as much; of the lowest octave, also below."""
     return f"{SCORES}{octave}"
 
 
