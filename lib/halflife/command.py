@@ -76,8 +76,11 @@ class Job:
     @cached_property
     def alarms(self) -> Watch:
         """What the run holds its figures against: the config's bounds, and the last nights of the same job."""
+        from halflife.warehouse import readable
+
         nights = [night for night in self.warehouse.nights(self.name) if night < self.as_of]
-        manifests = (self.warehouse.manifest(self.name, night) for night in nights[-self.config.alarms.recent_nights :])
+        last = nights[-self.config.alarms.recent_nights :]
+        manifests = (readable(self.warehouse, self.name, night) for night in last)
         return Watch(self.config.alarms, [manifest for manifest in manifests if manifest is not None])
 
     @cached_property

@@ -105,17 +105,22 @@ def test_a_later_run_that_had_nothing_to_do_makes_a_failure_good(store: Warehous
 def test_a_damaged_manifest_is_told_once_and_hides_no_other_run(
     store: Warehouse, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    published.publish_events(store, BEFORE, published.events_table(published.EVENTS))
+    config = str(published.config(store.root))
+    published.publish_night(store, BEFORE, law_days=20.0)
+    assert cli.main(["report", "--config", config, "--as-of", str(BEFORE)]) == 0
     run_id = manifest(store, "sessionize", BEFORE)["run_id"]
     note(store, "sessionize", BEFORE, run_id=run_id)
-    (store.night_link("sessionize", BEFORE) / "manifest.json").write_text("{")
-    config = str(published.config(store.root))
+    capsys.readouterr()
+    damaged = [store.night_link(job, BEFORE) / "manifest.json" for job in ("sessionize", "report")]
+    for path in damaged:
+        path.write_text("{")
     assert cli.main(["runs", "--json", "--config", config]) == 0
     found = {run["run_id"]: run for run in map(json.loads, capsys.readouterr().out.splitlines())}
     assert (found[run_id]["state"], found[run_id]["rows"]) == ("published", {})
     assert manifest(store, "score", NIGHT)["run_id"] in found
     assert cli.main(["report", "--config", config, "--as-of", str(NIGHT)]) == 0
-    assert [f"{BEFORE}/manifest.json: cannot be read" in line for line in caplog.messages].count(True) == 1
+    for path in damaged:
+        assert [line.startswith(f"{path}: cannot be read") for line in caplog.messages].count(True) == 1
 
 
 def test_what_failed_before_the_night_was_scored_is_past(store: Warehouse) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, Final
 
 import pyarrow.dataset as ds
 
 from halflife.answers.night import PublishedNight
-from halflife.errors import InputMissingError, UnreadableInputError
-from halflife.warehouse import Warehouse
-
-log = logging.getLogger(__name__)
+from halflife.errors import InputMissingError
+from halflife.warehouse import Warehouse, readable
 
 Manifest = Mapping[str, Any]
 NIGHTS: Final = 30  # that a trend looks back
@@ -91,20 +88,6 @@ def seconds_of(manifest: Manifest) -> dict[str, float]:
     """Seconds of a run by its stages; empty where the run did not note them."""
     seconds: dict[str, float] = manifest.get("seconds") or manifest["metrics"].get("seconds", {})
     return seconds
-
-
-def readable(store: Warehouse, job: str, night: date) -> Manifest | None:
-    """The manifest of a published night; None where there is none, or where it is damaged, which the log says once."""
-    try:
-        return store.manifest(job, night)
-    except UnreadableInputError as error:
-        _say_once(str(error))
-        return None
-
-
-@cache
-def _say_once(message: str) -> None:
-    log.warning("%s", message)
 
 
 def _last(store: Warehouse, job: str, nights: Sequence[date]) -> Manifest | None:

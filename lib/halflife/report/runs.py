@@ -10,9 +10,9 @@ from typing import Any
 from rich.table import Table
 
 from halflife import status
-from halflife.report.facts import Manifest, readable, seconds_of
+from halflife.report.facts import Manifest, seconds_of
 from halflife.status import Status
-from halflife.warehouse import Warehouse
+from halflife.warehouse import Warehouse, readable
 
 ENDED_BADLY = ("failed", "killed")
 ENDED_WELL = ("published", "replaced", "unchanged")

@@ -19,6 +19,7 @@ from halflife.warehouse.layout import FILES, JOB_OF, NIGHTLY, ROW_GROUP_BYTES, T
 from halflife.warehouse.manifest import code_version, digests
 from halflife.warehouse.run import Run, Stored
 from halflife.warehouse.store import Warehouse
+from halflife.warehouse.tolerant import readable
 
 __all__ = [
     "FILES",
@@ -31,5 +32,6 @@ __all__ = [
     "Warehouse",
     "code_version",
     "digests",
+    "readable",
     "schema_of",
 ]
