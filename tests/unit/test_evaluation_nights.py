@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ import published_warehouse as published
 from halflife.command import Job
 from halflife.config import Config
 from halflife.errors import InputMissingError
+from halflife.evaluation.rows import MetricRow
 from halflife.pipelines import evaluate
 from halflife.warehouse import Warehouse
 
@@ -27,17 +29,21 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store.root
 
 
-def judged(warehouse: Path, as_of: date, **options: str) -> list[date]:
+def job(warehouse: Path, as_of: date, **sections: Any) -> Job:
     columns = {"user": "u", "item": "i", "time": "t"}
     config = Config.model_validate(
         {
             "warehouse": str(warehouse),
             "sources": {"log": {"path": "none", "event_type": "purchase", "columns": columns}},
             "event_types": {name: {"weight": 1.0} for name in published.TYPES},
-            "evaluate": options,
+            **sections,
         }
     )
-    return evaluate.matured(Job("evaluate", as_of, config, sys.stderr, until=as_of))
+    return Job("evaluate", as_of, config, sys.stderr, until=as_of)
+
+
+def judged(warehouse: Path, as_of: date, **options: str) -> list[date]:
+    return evaluate.matured(job(warehouse, as_of, evaluate=options))
 
 
 def test_a_night_is_judged_when_its_horizon_has_passed(warehouse: Path) -> None:
@@ -55,3 +61,19 @@ def test_a_range_of_nights_can_be_asked_for(warehouse: Path) -> None:
 def test_a_night_too_young_is_no_night_to_judge(warehouse: Path) -> None:
     with pytest.raises(InputMissingError, match="horizon lies before 2026-03-02"):
         judged(warehouse, date(2026, 3, 2))
+
+
+def test_a_night_is_held_against_those_that_the_same_run_judged_before_it(
+    warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {"calibration": {"low": 0.5, "high": 2.0, "times_median": True}}
+    run = job(warehouse, date(2026, 4, 1), alarms=limits)
+    monkeypatch.setattr(evaluate, "_free", lambda _: True)  # these nights' manifests have no config
+    rows = [
+        MetricRow(night, evaluate.NAME, "all", metric, value, 5)
+        for night, mean in zip(NIGHTS, (0.5, 0.5, 0.2), strict=True)
+        for metric, value in (("mean_score", mean), ("base_rate", 0.1))
+    ]
+    evaluate._watch(run, NIGHTS, rows)
+    (raised,) = run.alarms.raised
+    assert str(raised) == f"calibration of {NIGHTS[2]} 2 is below 2.5"
