@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,15 +15,16 @@ from importlib import import_module
 from pathlib import Path
 from socketserver import BaseRequestHandler, TCPServer
 from typing import Any
+from unittest.mock import MagicMock
 
 import psutil
 import pytest
 from horovod.runner.util import network
 
 from halflife.config import Config, TrainConfig
-from halflife.errors import ConfigError, HalflifeError, InputMissingError
+from halflife.errors import ConfigError, HalflifeError
 from halflife.pipelines import train
-from halflife.training import horovodrun, launch, leftovers
+from halflife.training import horovodrun, launch, leftovers, lifeline
 from halflife.training.gate import RefusedError
 from halflife.training.leftovers import Keep
 from halflife.training.task import RankResult, TrainingTask
@@ -54,20 +56,47 @@ def test_what_earlier_trainings_left_goes_and_what_is_used_or_later_stays(tmp_pa
     assert [path.exists() for path in (*curves, drawing)] == [False, False, False, True, True, True]
 
 
-def test_a_run_holds_its_folder_from_the_histories_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own, other = Keep(folder(tmp_path, "2026-03-02-aa")), Keep(tmp_path / "2026-03-09-bb")
-    code = "import sys\nfrom datetime import date\nfrom pathlib import Path\nfrom halflife.training import leftovers\n"
-    code += "leftovers.prune(leftovers.Keep(Path(sys.argv[1])), date.fromisoformat(sys.argv[2]), 1)"
+@pytest.mark.parametrize("refused", [False, True], ids=["published", "refused"])
+def test_a_run_holds_its_folder_until_it_is_published_and_the_folder_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    """Another process looks at each step: a process does not keep a lock from itself."""
+    code = "import pathlib, sys\nfrom halflife.training import lifeline\n"
+    code += "with lifeline.held(pathlib.Path(sys.argv[1])): pass"
+    own = Keep(tmp_path / "_training" / "2026-03-02-aa")
+    held: list[str] = []
+    remove = shutil.rmtree
 
-    def histories(*_: Any) -> None:
-        subprocess.run([sys.executable, "-c", code, str(other.checkpoints), NIGHT.isoformat()], check=True)
-        assert own.checkpoints.exists()
-        raise InputMissingError("no events")
+    def look(step: str) -> None:
+        shown = subprocess.run([sys.executable, "-c", code, str(own.checkpoints)], capture_output=True, text=True)
+        assert "another run trains this very model" in shown.stderr
+        held.append(step)
 
-    monkeypatch.setattr(train, "_histories", histories)
-    nothing: Any = None
-    with pytest.raises(InputMissingError):
-        train._stage(nothing, nothing, own, None)
+    def publish(*_: Any) -> None:
+        look("before")
+        if refused:
+            try:
+                train._refuse(own, "no better", {})
+            finally:
+                look("refused")
+        look("published")
+
+    def rmtree(path: Path, **how: Any) -> None:
+        look("removed")
+        remove(path, **how)
+
+    monkeypatch.setattr(train, "_keep", lambda *_: own)
+    monkeypatch.setattr(train, "digests", lambda *_: {})
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    job: Any = MagicMock(config=Config.model_validate(BASE), as_of=NIGHT, publish=publish, console=None)
+    job.warehouse.last_night.return_value = None
+    train.run(job)
+    assert held == (["before", "refused"] if refused else ["before", "published", "removed"])
+    left = {file.name for file in own.checkpoints.glob("*")} - {
+        lifeline.PULSE,
+        f".{lifeline.PULSE}",
+    }  # beaten meanwhile
+    assert left == ({leftovers.REFUSED, lifeline.NAME} if refused else set())
 
 
 @contextmanager

@@ -50,13 +50,15 @@ def run(job: Job) -> None:
         "champion": before and digests(store.manifest("train", before)),
     }
     keep = _keep(job, digest_of({"inputs": inputs, "code": code_version()}))
-    try:
-        job.publish(inputs, lambda night: _stage(job, night, keep, before))
-    except RefusedError as refusal:
-        log.warning("%s", refusal)
-        job.unchanged(str(refusal))
-    else:
-        shutil.rmtree(keep.checkpoints, ignore_errors=True)
+    # Until the folder is removed: another run must take these checkpoints neither for left behind nor for its own.
+    with lifeline.held(keep.checkpoints):
+        try:
+            job.publish(inputs, lambda night: _stage(job, night, keep, before))
+        except RefusedError as refusal:
+            log.warning("%s", refusal)
+            job.unchanged(str(refusal))
+        else:
+            shutil.rmtree(keep.checkpoints, ignore_errors=True)
     leftovers.prune(keep, job.as_of, config.train.tensorboard_runs)
 
 
@@ -88,23 +90,21 @@ class _Champion:
 def _stage(job: Job, night: Run, keep: Keep, before: date | None) -> dict[str, Any]:
     """Write the histories that the ranks read, train, and put what goes live into its place."""
     _refused_before(keep)
-    # From the histories on: another night's run must not take this one's checkpoints for left behind.
-    with lifeline.held(keep.checkpoints):
-        rows, items = _histories(job, night)
-        champion = _champion(job, before, items)
-        with job.stage("train"):
-            trained = launch.train_model(
-                job.spark,
-                rows,
-                items,
-                list(job.config.event_types),
-                instant(job.as_of).timestamp(),
-                job.config,
-                night.scratch("training"),
-                lambda stage, done, total, message: job.progress.say(f"{stage} {done}/{total} {message}"),
-                keep,
-                None if champion is None else champion.rival,
-            )
+    rows, items = _histories(job, night)
+    champion = _champion(job, before, items)
+    with job.stage("train"):
+        trained = launch.train_model(
+            job.spark,
+            rows,
+            items,
+            list(job.config.event_types),
+            instant(job.as_of).timestamp(),
+            job.config,
+            night.scratch("training"),
+            lambda stage, done, total, message: job.progress.say(f"{stage} {done}/{total} {message}"),
+            keep,
+            None if champion is None else champion.rival,
+        )
     return _put_live(job, night, keep, trained, champion, items)
 
 
@@ -165,9 +165,11 @@ def _verdict(job: Job, trained: TrainedModel, champion: _Champion | None) -> Ver
 
 def _refuse(keep: Keep, reason: str, figures: dict[str, Any]) -> None:
     """Note the refusal, so that the same training is not done again, and end without a new model."""
-    shutil.rmtree(keep.checkpoints, ignore_errors=True)
-    keep.checkpoints.mkdir(parents=True)
+    keep.checkpoints.mkdir(parents=True, exist_ok=True)
     (keep.checkpoints / REFUSED).write_text(json.dumps({"reason": reason, "figures": figures}, indent=1))
+    for file in keep.checkpoints.iterdir():
+        if file.name not in (REFUSED, lifeline.NAME):  # whose lock is held until the run ends
+            file.unlink(missing_ok=True)
     raise RefusedError(f"warning: {reason}; nothing was published, the model that is there stays; {_again(keep)}")
 
 
