@@ -123,6 +123,16 @@ def test_a_rate_that_is_certain_is_counted_in_its_own_bucket() -> None:
         assert of["bin"].max() < WIDE_BINS
 
 
+@given(st.lists(st.integers(0, 7)), st.integers(1, 20))
+def test_a_worker_counts_all_rows_and_holds_no_more_than_it_was_told_and_a_batch(sizes: list[int], rows: int) -> None:
+    every = np.arange(sum(sizes))
+    batches = [pd.DataFrame({"x": part}) for part in np.split(every, np.cumsum(sizes))[:-1]]
+    found = list(rates._gathered(iter(batches), rows))
+    assert [x for part in found for x in part["x"]] == every.tolist()
+    assert all(len(part) >= rows for part in found[:-1])
+    assert all(len(part) < rows + 7 for part in found)
+
+
 def test_where_nothing_new_came_true_there_is_no_r2_and_a_difference_goes_without() -> None:
     of = pairs(3)
     of.observed[:] *= np.random.default_rng(0).random(200)

@@ -41,6 +41,8 @@ LAWS: Final = {
 ROUNDS: Final = 200
 # Steps of the positives' logarithms (base 2): what is collected of them is a few thousand rows at any scale.
 STEPS: Final = 8
+# Of pairs that a worker counts: fewer cost more, as each count has its own cost, and more of them memory (140 MB).
+ROWS_AT_ONCE: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -156,10 +158,10 @@ def tallied(at: Outcome, weights: Mapping[str, Floats], factor: float, users: Da
     """
 
     def count(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        if found := [*batches]:  # all of a partition at once: each count has the same cost, however few the rows
-            rows = pd.concat(found).sort_values("bucket")
+        for rows in _gathered(batches, ROWS_AT_ONCE):
+            by_bucket = rows.sort_values("bucket")
             for name, of in weights.items():
-                yield _counted(rows, of, factor).assign(model=name)
+                yield _counted(by_bucket, of, factor).assign(model=name)
 
     schema = T.StructType([*probability.TALLIED, T.StructField("model", T.StringType(), False)])
     rows = at.pairs.join(at.items, on="item_index", how="inner").join(users, on="user_index", how="inner")
@@ -175,6 +177,18 @@ def tallied(at: Outcome, weights: Mapping[str, Floats], factor: float, users: Da
         unknown = _of_all_users(one_user, in_bucket).assign(segment=ALL)
         found[name] = merged(pd.concat([unknown, counted[counted["model"] == name]]), ("segment",))
     return found
+
+
+def _gathered(batches: Iterable[pd.DataFrame], rows: int) -> Iterator[pd.DataFrame]:
+    """Batches put together until they hold so many rows."""
+    waiting: list[pd.DataFrame] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(map(len, waiting)) >= rows:
+            yield pd.concat(waiting)
+            waiting = []
+    if waiting:
+        yield pd.concat(waiting)
 
 
 def _counted(rows: pd.DataFrame, of: Floats, factor: float) -> pd.DataFrame:
