@@ -9,12 +9,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from halflife.errors import InputMissingError
 from halflife.evaluation import probability
+from halflife.evaluation.probability import RowGroup
 from halflife.evaluation.segments import ALL, REPEAT_ITEM
 from halflife.evaluation.tally import ALL_BINS, KEY
 
+IDS = st.text("abä😀", max_size=3)
 USERS, ITEMS = ["ann", "bob", "cid"], ["tea", "milk", "bread", "soap"]
 # The users of the row group and one of another, each with its bucket; then pairs: known before, strength of what came.
 ROWS = pd.DataFrame(
@@ -49,6 +53,18 @@ def counted(folder: Path, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> 
     (group,) = probability.row_groups([folder / "scores.parquet"])
     assert (group.rows, group.first_user, group.last_user) == (12, "ann", "cid")
     return probability._tallied(group, ROWS).sort_values(["segment", *KEY], ignore_index=True)
+
+
+@given(st.lists(st.tuples(IDS, IDS).map(sorted), min_size=1), st.lists(IDS))
+def test_a_user_is_looked_for_in_every_row_group_that_may_have_it(ranges: list[list[str]], user_ids: list[str]) -> None:
+    groups = [RowGroup("", place, 1, first, last) for place, (first, last) in enumerate(ranges)]
+    row, number = probability.groups_of(groups, np.array(user_ids, dtype=object))
+    assert sorted(zip(row.tolist(), number.tolist(), strict=True)) == [
+        (at, place)
+        for at, user_id in enumerate(user_ids)
+        for place, (first, last) in enumerate(ranges)
+        if first <= user_id <= last
+    ]
 
 
 def test_outcomes_find_their_pairs_and_others_do_not_count(tmp_path: Path) -> None:

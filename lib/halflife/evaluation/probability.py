@@ -6,7 +6,7 @@ three times as long. The pairs that are known or came true are few, and go to th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,7 @@ TALLIED: Final = T.StructType(
         *(T.StructField(name, T.DoubleType(), False) for name in SUMS),
     ]
 )
+_RANGE: Final = ("first_user", "last_user")
 _COLUMNS: Final = ["user_id", "item_id", "score", "affinity", "memory"]
 
 
@@ -61,6 +62,22 @@ def row_groups(files: Sequence[Path]) -> list[RowGroup]:
     return found
 
 
+def groups_of(groups: Sequence[RowGroup], user_ids: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The pairs of a place in `user_ids` (n,) and one in `groups` whose range holds the user; one user may lie in many.
+
+    Ranges that do not overlap are searched in O(log groups) a user.
+    """
+    first, last = (np.array([getattr(group, name) for group in groups], dtype=object) for name in _RANGE)
+    order = np.argsort(first, kind="stable")
+    first, last = first[order], last[order]
+    begin = np.searchsorted(np.maximum.accumulate(last), user_ids, side="left")
+    count = np.searchsorted(first, user_ids, side="right") - begin
+    row = np.repeat(np.arange(count.size), count)
+    candidate = np.arange(row.size) - np.repeat(np.cumsum(count) - count - begin, count)
+    inside = np.flatnonzero(last[candidate] >= user_ids[row])
+    return row[inside], order[candidate[inside]]
+
+
 def tallied(files: Sequence[Path], users: DataFrame, outcomes: DataFrame) -> pd.DataFrame:
     """All pairs of a night counted, in the columns of TALLIED; the segments are `all` and what was known before.
 
@@ -70,12 +87,15 @@ def tallied(files: Sequence[Path], users: DataFrame, outcomes: DataFrame) -> pd.
     """
     groups = row_groups(files)
     spark = users.sparkSession
-    bounds = spark.createDataFrame(
-        [(place, group.first_user, group.last_user) for place, group in enumerate(groups)],
-        "place int, first_user string, last_user string",
-    )
-    inside = F.col("user_id").between(F.col("first_user"), F.col("last_user"))
-    placed = users.join(F.broadcast(bounds), on=inside, how="inner").select("place", "user_id", "bucket").persist()
+
+    def place(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for batch in batches:
+            row, number = groups_of(groups, batch["user_id"].to_numpy())
+            yield batch.iloc[row].assign(place=number)
+
+    kept = users.select("user_id", "bucket")
+    schema = T.StructType([*kept.schema, T.StructField("place", T.IntegerType(), False)])
+    placed = kept.mapInPandas(place, schema).persist()
     nothing = (
         F.lit(None).cast(kind).alias(name) for name, kind in outcomes.select("item_id", "known", "strength").dtypes
     )
