@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from halflife.decay import Floats
@@ -28,3 +29,20 @@ def seconds(times: pa.Array | pa.ChunkedArray) -> Floats:
     """Timestamps in microseconds as epoch seconds."""
     found: Floats = np.asarray(times.cast(pa.int64())) / 1e6
     return found
+
+
+def ranges(described: pq.FileMetaData, column: str) -> tuple[Floats, Floats]:
+    """Least and greatest number of a column in each row group of a Parquet file, (G,) each.
+
+    Of a group that does not tell, -inf and inf: it has to be read. Of one without rows, whose users were all forgotten,
+    inf and -inf: nothing is in it.
+    """
+    place = described.schema.names.index(column)
+    lowest, highest = np.full((2, described.num_row_groups), [[np.inf], [-np.inf]])
+    for number in range(described.num_row_groups):
+        group = described.row_group(number)
+        told = group.column(place).statistics
+        if group.num_rows:
+            known = told is not None and told.has_min_max
+            lowest[number], highest[number] = (told.min, told.max) if known else (-np.inf, np.inf)
+    return lowest, highest

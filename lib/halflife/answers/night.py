@@ -75,8 +75,9 @@ class PublishedNight:
         self.half_lives_days: Floats = self.model.half_lives_days
         self.horizon_days = self.model.horizon_days
         self.at_seconds = instant(self.as_of).timestamp()
-        self._states = UserRows(folder, ["anchor_time", "readouts"])
-        self._memory = UserRows(folder.parent / "memory", ["item_index", "anchor_time", "positive", "negative"])
+        size = manifest["config"].get("score", {}).get("users_per_file")
+        self._states = UserRows(folder, ["anchor_time", "readouts"], size)
+        self._memory = UserRows(folder.parent / "memory", ["item_index", "anchor_time", "positive", "negative"], size)
 
     @property
     def written_as(self) -> ScoreConfig:
