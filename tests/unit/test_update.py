@@ -57,15 +57,16 @@ def events(rows: list[dict[str, Any]], removed: bool = False) -> pa.Table:
     return pa.Table.from_pylist(made, update.EVENT_SCHEMA).append_column("removed", pa.array([removed] * len(made)))
 
 
-def stored(folder: Path, table: pa.Table, rows_per_group: int = 50) -> Path:
+def stored(folder: Path, table: pa.Table, rows_per_group: int = 50, statistics: bool = True) -> Path:
     """Events as a file of their table, by user."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{len(list(folder.iterdir()))}.parquet"
-    pq.write_table(table.drop_columns(["removed"]), path, row_group_size=rows_per_group)
+    rows = table.drop_columns(["removed"])
+    pq.write_table(rows, path, row_group_size=rows_per_group, write_statistics=statistics)
     return path
 
 
-def of_pairs(table: pa.Table, since: int, until: int) -> pa.Table:
+def of_days(table: pa.Table, since: int, until: int) -> pa.Table:
     """The events from one day to another."""
     days = [(time - START).days for time in table["event_time"].to_pylist()]
     return table.filter(pa.array([since <= day < until for day in days]))
@@ -84,7 +85,7 @@ def test_nights_one_by_one_are_one_rebuild_bit_for_bit() -> None:
     whole = random_log()
     built = None
     for night in (0, 20, 40):
-        built = update.memory(of_pairs(whole, night, night + 20), built, RULES, [])
+        built = update.memory(of_days(whole, night, night + 20), built, RULES, [])
     rebuilt = update.memory(whole, None, RULES, [])
     assert built == rebuilt
     assert sum(rebuilt["event_count"].to_pylist()) == len(whole)
@@ -107,10 +108,48 @@ def test_late_and_lost_events_give_what_a_rebuild_gives(tmp_path: Path) -> None:
     ]
     ordered = sorted(changed, key=lambda row: (row["user_index"], row["item_index"], row["event_time"]))
     changes = pa.Table.from_pylist(ordered, now.schema)
-    files = [stored(tmp_path, of_pairs(now, 0, 4)), stored(tmp_path, of_pairs(now, 4, 99), rows_per_group=1)]
+    files = [stored(tmp_path, of_days(now, 0, 4)), stored(tmp_path, of_days(now, 4, 99), rows_per_group=1)]
     found = update.memory(changes, update.memory(first, None, RULES, []), RULES, files)
     assert found == update.memory(now, None, RULES, [])
     assert set(found["user_index"].to_pylist()) == {0, 7}
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_events_are_looked_up_in_every_range_of_users_whether_or_not_files_tell_it(
+    tmp_path: Path, statistics: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of users that lie far apart only the row groups that may hold one are read: all, where nothing is told."""
+    whole = events([row for user in range(0, 20, 2) for row in log(1, 2, user=user)])
+    path = stored(tmp_path / "files", whole, rows_per_group=4, statistics=statistics)
+    read: list[int] = []
+    plain = pq.ParquetFile.read_row_group
+
+    def noted(file: pq.ParquetFile, group: int, *args: Any, **kwargs: Any) -> pa.Table:
+        read.append(group)
+        return plain(file, group, *args, **kwargs)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
+    found = update.events_of([path], update.pair_key(np.array([0, 11, 18]), np.zeros(3, dtype=np.int64)))
+    assert found["user_index"].to_pylist() == [0, 0, 18, 18]
+    assert set(read) == ({0, 4} if statistics else {0, 1, 2, 3, 4})
+
+
+def test_a_file_of_events_is_opened_only_where_a_pair_may_be_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [stored(tmp_path / "files", events(log(1, user=user))) for user in range(3)]
+    stale = update.pair_key(np.array([1]), np.array([0]))
+    assert len(update.events_of(files, stale)) == 1
+    monkeypatch.setattr(pq, "read_metadata", lambda _: pytest.fail("a footer was read twice"))
+    for path in (files[0], files[2]):
+        path.unlink()
+    assert len(update.events_of(files, stale)) == 1
+
+
+def test_a_band_whose_old_file_has_become_empty_begins_anew() -> None:
+    rows = events(log(1, 5) + log(3, user=4))
+    empty = update.memory(rows, None, RULES, []).slice(0, 0)
+    assert update.memory(rows, empty, RULES, []) == update.memory(rows, None, RULES, [])
 
 
 def test_users_whose_events_are_gone_lose_their_read_outs() -> None:

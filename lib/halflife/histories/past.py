@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from halflife import arrow
 from halflife.histories.rows import CONTEXT, MICROS, Bools, Ints, Rows, changes, pair_key
 
 # Columns that every lookup needs, and those of events whose session may go on.
@@ -92,14 +93,8 @@ def _of_file(past: Past, path: str, wanted: _Wanted) -> Iterator[pa.Table]:
     """What a file holds of what is wanted, row group by row group."""
     wide = past.given or path in past.near
     with pq.ParquetFile(path, memory_map=True) as file:
-        place = [column.path for column in map(file.schema.column, range(len(file.schema)))].index("user_index")
-        for group in range(file.num_row_groups):
-            described = file.metadata.row_group(group)
-            if not described.num_rows:  # all of its users were forgotten
-                continue
-            users = described.column(place).statistics
-            if users.max < wanted.first_user or users.min > wanted.last_user:
-                continue
+        lowest, highest = arrow.ranges(file.metadata, "user_index")
+        for group in np.flatnonzero((lowest <= wanted.last_user) & (highest >= wanted.first_user)).tolist():
             user_index = _column(file.read_row_group(group, ["user_index"], use_threads=False), "user_index")
             chosen = np.flatnonzero(wanted.users(user_index))
             if len(chosen):

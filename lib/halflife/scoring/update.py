@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from halflife import arrow, schemas
+from halflife.decay import Floats
 from halflife.histories.rows import pair_key
 from halflife.memory import NEVER, Pace, States, faded_on, fold
 from halflife.model import artifact
@@ -122,22 +123,28 @@ def events_of(files: Sequence[Path], pairs: Keys) -> pa.Table:
 
     Files are sorted by user: of a row group that may hold one of the users, the user column is read first.
     """
-    found = [pa.table({name: pa.array([], kind) for name, kind in EVENT_KINDS.items()})]
-    found += [rows for file in files for rows in _events_of(file, pairs)] if len(pairs) else []
+    users = np.unique(pairs >> 32)
+    found = [EVENT_SCHEMA.empty_table()]
+    found += [rows for file in files for rows in _events_of(file, pairs, users)] if len(pairs) else []
     return pa.concat_tables(found).sort_by([(name, "ascending") for name in ("user_index", *ORDER)])
 
 
 EVENT_KINDS: Final = {field.name: field.type for field in to_arrow_schema(schemas.EVENTS) if field.name in COMPARED}
 
 
-def _events_of(path: Path, pairs: Keys) -> Iterator[pa.Table]:
-    users = np.unique(pairs >> 32)
+@lru_cache(maxsize=16_384)
+def _users_of(path: Path) -> tuple[Floats, Floats]:
+    """The range of users of each row group of a file of events: all bands of a worker look into the same files."""
+    return arrow.ranges(pq.read_metadata(path), "user_index")
+
+
+def _events_of(path: Path, pairs: Keys, users: Keys) -> Iterator[pa.Table]:
+    lowest, highest = _users_of(path)
+    groups = np.flatnonzero(np.searchsorted(users, lowest, "left") < np.searchsorted(users, highest, "right"))
+    if not len(groups):
+        return
     with pq.ParquetFile(path, memory_map=True) as file:
-        place = [column.path for column in map(file.schema.column, range(len(file.schema)))].index("user_index")
-        for group in range(file.num_row_groups):
-            found = file.metadata.row_group(group).column(place).statistics
-            if found is None or not found.has_min_max or found.max < users[0] or found.min > users[-1]:
-                continue
+        for group in groups.tolist():
             of_users = np.isin(file.read_row_group(group, ["user_index"], use_threads=False)["user_index"], users)
             if of_users.any():
                 rows = file.read_row_group(group, [*EVENT_KINDS], use_threads=False).filter(pa.array(of_users))
