@@ -56,16 +56,17 @@ def unique(what: str, frame: DataFrame, *key: str) -> None:
 def scores(written: Sequence[Row], rows: int) -> int:
     """How many scores the floor left out of the files.
 
-    Raises AuditError where they hold, with those, another number of rows than they must, or a score outside [0, 1).
+    Raises AuditError where they hold, with those, another number of rows than they must, or where any table of those
+    written holds a score outside [0, 1): it may show in one alone, as not all pairs have to be in `scores`.
     """
     files = [row for row in written if row["table"] == "scores"]
     left_out: int = sum(row["left_out"] for row in files)
     same_count("scores", sum(row["rows"] for row in files) + left_out, rows)
-    for row in files:
+    for row in written:
         # Also false where a score is not a number.
         if row["rows"] and not (row["lowest"] >= 0.0 and row["highest"] < 1.0):
             raise AuditError(
-                f"scores: {row['file']} holds scores from {row['lowest']} to {row['highest']}, outside [0, 1); "
+                f"{row['table']}: {row['file']} holds scores from {row['lowest']} to {row['highest']}, outside [0, 1); "
                 "nothing was published"
             )
     return left_out

@@ -20,7 +20,7 @@ def written(rows: int, lowest: float, highest: float) -> Row:
 
 
 def test_scores_of_every_pair_below_one_pass_with_those_that_the_floor_left_out() -> None:
-    lists = Row(table="recommendations", file="part-1.parquet", rows=3, left_out=0, lowest=2.0, highest=2.0)
+    lists = Row(table="recommendations", file="part-1.parquet", rows=3, left_out=0, lowest=0.2, highest=0.3)
     assert audit.scores([written(4, 0.0, 0.5), written(2, 0.1, 0.99), lists], rows=10) == 4
 
 
@@ -36,6 +36,13 @@ def test_scores_of_every_pair_below_one_pass_with_those_that_the_floor_left_out(
 def test_other_scores_stop_the_run(rows: int, lowest: float, highest: float, message: str) -> None:
     with pytest.raises(AuditError, match=message):
         audit.scores([written(rows, lowest, highest)], rows=10)
+
+
+@pytest.mark.parametrize("table", ["recommendations", "interest_by_category"])
+def test_a_score_that_is_no_number_stops_the_run_whichever_table_it_is_in(table: str) -> None:
+    other = Row(table=table, file="part-2.parquet", rows=3, left_out=0, lowest=NAN, highest=NAN)
+    with pytest.raises(AuditError, match=rf"{table}: part-2\.parquet holds scores from nan to nan"):
+        audit.scores([written(8, 0.0, 0.5), other], rows=10)
 
 
 def intake(folder: Path, *rows: tuple[str, int, int, int, int]) -> Path:
