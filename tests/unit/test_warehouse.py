@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from halflife import crash
 from halflife.errors import AuditError, InputMissingError, PublishConflictError
 from halflife.warehouse import Run, Warehouse, digests
 
@@ -153,6 +154,30 @@ def test_a_kept_file_is_not_written_again_and_both_nights_have_it(store: Warehou
     assert manifest["tables"]["metrics"]["files"][0] == old.described
     assert store.changed_files("metrics", since=NIGHT, until=date(2026, 1, 3)) == ([new], [])
     assert store.changed_files("metrics", since=date(2026, 1, 3), until=NIGHT)[1] == [new]
+
+
+@pytest.mark.parametrize("moment", [None, "publish: described"])
+def test_a_file_that_a_straggling_task_opens_late_is_not_published(
+    store: Warehouse, monkeypatch: pytest.MonkeyPatch, moment: str | None
+) -> None:
+    """Of a table whose tasks have named their files, with one that is kept from the night before."""
+    store.publish(staged(store, "a", 1), {}, {})
+    (kept,) = store.files("metrics", NIGHT)
+    run = begun(store, "b")
+    run.path("metrics").mkdir()
+    pq.write_table(pa.table({"value": [2]}), run.path("metrics") / "part-1.parquet")
+    run.only("metrics", ["part-1.parquet"])
+    run.keep("metrics", [kept])
+
+    def straggle(now: str | None) -> None:
+        if now == moment:
+            pq.write_table(pa.table({"value": [3]}), run.path("metrics") / "part-2.parquet")
+
+    straggle(None)
+    monkeypatch.setattr(crash, "point", straggle)
+    manifest = store.publish(run, {}, {})
+    assert [file["path"] for file in manifest["tables"]["metrics"]["files"]] == ["part-0.parquet", "part-1.parquet"]
+    assert visible(store) == [1, 2]
 
 
 def test_where_there_are_no_hard_links_a_kept_file_is_copied(store: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,6 @@ def _walk(job: Job, night: Run, span: Window, intake: Intake, published: DataFra
         night.path(table).mkdir()
     listing = ordered.mapInArrow(walk_partition, from_arrow_schema(walk.LISTING)).collect()
     for table in settings.folders:
-        # A task that is retried, or run twice by speculation, leaves files that no task has returned.
         night.only(table, {row["file"] for row in listing if row["table"] == table})
     return _summed(listing, files)
 

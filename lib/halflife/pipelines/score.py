@@ -147,6 +147,8 @@ def stage_scores(job: Job, night: Run, model: Model) -> tuple[dict[str, Any], To
     rounds = max(1, math.ceil(pairs / config.rows_per_file / job.cores))  # of as many tasks as there are cores
     folders: dict[str, Path] = {table: night.path(table) for table in tables.DICTIONARY}
     written = tables.write(spark, users, context, folders, config, rounds * job.cores)
+    for table in folders:
+        night.only(table, {row["file"] for row in written if row["table"] == table})
     if config.layout == "arrays":
         rows = users.users
     elif config.output == "top_n":

@@ -81,8 +81,8 @@ def write(
     """Write the scores and the recommendations of all users; returns the files, in the columns of `WRITTEN`.
 
     Each task writes the users of one range of ids, in their order, one row group a block of users. A task that is
-    retried, or run twice by speculation, writes files of other names: those that no task returned are removed here,
-    before anything is published.
+    retried, or run twice by speculation, writes files of other names: those that no task has returned are the caller's
+    to remove.
     """
     bounds = np.linspace(0, users.users, tasks + 1).astype(np.int64).tolist()
 
@@ -98,13 +98,7 @@ def write(
 
     for folder in folders.values():
         folder.mkdir()
-    written = spark.range(0, tasks, 1, tasks).mapInArrow(score, WRITTEN).collect()
-    kept = {(row["table"], row["file"]) for row in written}
-    for table, folder in folders.items():
-        for file in folder.iterdir():
-            if (table, file.name) not in kept:
-                file.unlink()
-    return written
+    return spark.range(0, tasks, 1, tasks).mapInArrow(score, WRITTEN).collect()
 
 
 def task_files(folders: dict[str, Path], options: ScoreConfig) -> TaskFiles:

@@ -106,10 +106,17 @@ def code_version() -> str:
     return f"{halflife.__version__}+{digest_of([digest_of_file(source) for source in sources])[:12]}"
 
 
-def describe(folder: Path, known: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
-    """Rows, bytes and digest of each file of a staged table. Raises AuditError where there is none."""
+def describe(
+    folder: Path, known: Mapping[Path, dict[str, Any]], returned: Collection[str] | None = None
+) -> dict[str, Any]:
+    """Rows, bytes and digest of each file of a staged table. Raises AuditError where there is none.
+
+    Where its tasks have `returned` the names of their files, of those and the `known` ones alone.
+    """
     hidden = (".", "_")  # Spark's checksums and markers
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(hidden))
+    if returned is not None:
+        files = [path for path in files if path.name in returned or path in known]
     if not files:
         raise AuditError(f"{folder.name}: the run wrote no file of this table; nothing was published")
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # a digest lets the others run

@@ -34,6 +34,7 @@ class Run:
     expected: str | None = field(repr=False)  # what the night's link pointed to when the run began
     lease: Lease = field(repr=False)  # says that its process lives: the folder of one that died may be removed
     linked: dict[Path, dict[str, Any]] = field(default_factory=dict, repr=False)  # files kept, as they were described
+    returned: dict[str, set[str]] = field(default_factory=dict, repr=False)  # of a table whose tasks name their files
 
     def path(self, table: str) -> Path:
         """Folder of one of the job's tables in this run."""
@@ -78,7 +79,7 @@ class Run:
             self.linked[home] = file.described
 
     def add(self, table: str, frame: DataFrame) -> None:
-        """Stage rows beside the files that are there."""
+        """Stage rows beside the files that are there, none of which tasks have named (`only`)."""
         frame.select(*schema_of(table).names).write.mode("append").parquet(str(self.path(table)))
 
     def add_parts(self, table: str, frame: DataFrame, part: Column) -> None:
@@ -88,13 +89,26 @@ class Run:
         self.path(table).mkdir(exist_ok=True)
         for file in written.glob("part=*/*.parquet"):
             name = file.parent.name.removeprefix("part=")
-            file.rename(self.path(table) / f"{name}-{uuid.uuid4().hex}.parquet")
+            home = self.path(table) / f"{name}-{uuid.uuid4().hex}.parquet"
+            file.rename(home)
+            if table in self.returned:
+                self.returned[table].add(home.name)
 
     def only(self, table: str, names: Collection[str]) -> None:
-        """Remove all files of a table but those named."""
-        for file in self.path(table).iterdir():
-            if file.name not in names:
-                file.unlink()
+        """Remove all files of a table but those named, which its tasks have returned, and those kept.
+
+        A task that is retried, or run twice by speculation, leaves others; one that nobody waits for any more may go on
+        and open another file even now: it is neither described nor there any more when the run is published.
+        """
+        self.returned[table] = set(names)
+        self.drop_others()
+
+    def drop_others(self) -> None:
+        """Remove the files that no task has returned."""
+        for table, names in self.returned.items():
+            for file in self.path(table).iterdir():
+                if file.name not in names and file not in self.linked:
+                    file.unlink()
 
     def rows(self, table: str) -> int:
         """How many rows this run has staged of a table."""

@@ -222,7 +222,9 @@ class Warehouse:
             "metrics": dict(metrics),
             "seconds": dict(seconds),
             "published_at": datetime.now(UTC).isoformat(timespec="microseconds"),
-            "tables": {table: describe(run.path(table), run.linked) for table in TABLES[run.job]},
+            "tables": {
+                table: describe(run.path(table), run.linked, run.returned.get(table)) for table in TABLES[run.job]
+            },
         }
         for scratch in run.directory.glob("_*"):
             shutil.rmtree(scratch)
@@ -236,6 +238,7 @@ class Warehouse:
                     f"{run.job} {run.as_of}: another run published this night since this one began; "
                     "nothing was changed; run again to build on it"
                 )
+            run.drop_others()
             home = self.root / RUNS / run.id
             home.parent.mkdir(exist_ok=True)
             run.directory.rename(home)
