@@ -38,7 +38,8 @@ def of_user(early: PublishedNight, late: PublishedNight, user_id: str) -> pd.Dat
 def totals(early: PublishedNight, late: PublishedNight) -> pd.DataFrame:
     """The expected engagements of all users, the sum of all scores, before and after, and the change by its reasons.
 
-    Block after block of users, so that memory does not grow with them.
+    Block after block of users, so that memory does not grow with users and items; where the model is another one, it
+    does with the events between the nights, which are read once for all users.
     """
     old, between = _places_before(early, late), _events_between(early, late)
     sums = dict.fromkeys(("before", "after", *REASONS), 0.0)

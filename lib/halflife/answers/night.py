@@ -57,8 +57,8 @@ class Items:
 class PublishedNight:
     """A night that the score job has published, the last one where none is named.
 
-    What it reads stays readable when the night is published again. Raises InputMissingError where there is no such
-    night, and ModelError where its model is not published any more.
+    What it reads stays readable when the night is published again, until `halflife gc` removes what was replaced.
+    Raises InputMissingError where there is no such night, and ModelError where its model is not published any more.
     """
 
     def __init__(self, store: Warehouse, as_of: date | None = None) -> None:

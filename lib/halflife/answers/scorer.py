@@ -23,7 +23,7 @@ class Scorer:
 
     `root` is the warehouse's folder, `as_of` the night whose states are read, by default the last one. Answers know
     what happened before that night, and nothing later. For one thread; states are read anew for each call,
-    a millisecond or two of memory-mapped Parquet.
+    a few milliseconds of memory-mapped Parquet.
 
     Raises InputMissingError where the night is not published, ModelError where its model is not.
     """
