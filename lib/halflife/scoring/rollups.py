@@ -16,7 +16,7 @@ from halflife.decay import probability
 from halflife.histogram import Counts
 from halflife.scoring.pairs import Indexes, Matrix
 
-# Of which a category's strength is added up: a user's counts up to LARGEST_STRENGTH, and 100 million users have room.
+# Of which a category's strength is added up: a user's counts up to LARGEST_STRENGTH, and 80 million users have room.
 STRENGTH_PARTS: Final = 2.0**20
 LARGEST_STRENGTH: Final = 1e5
 
