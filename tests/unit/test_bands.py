@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -32,7 +33,8 @@ def merged(rows: pa.Table, old: pa.Table | None) -> pa.Table:
 def write(table: pa.Table, folder: Path, batch: int = 1_000, old: dict[int, Path] | None = None) -> dict[int, Path]:
     """The files that were written, by band."""
     folder.mkdir()
-    laid = bands.Bands(users=4, old=old or {}, folder=folder, schema=SCHEMA, row_bytes=bands.ROW_GROUP_BYTES // 3)
+    three_rows = bands.ROW_GROUP_BYTES // 3 - 12
+    laid = bands.Bands(users=4, old=old or {}, folder=folder, schema=SCHEMA, lists_bytes=three_rows)
     listing = bands.written(table.to_batches(batch), laid, merged)
     return {row["band"]: folder / row["file"] for part in listing for row in part.to_pylist()}
 
@@ -73,6 +75,26 @@ def test_an_old_file_is_merged_and_only_changed_bands_are_written(tmp_path: Path
     second = write(changes([6]), tmp_path / "second", old=first)
     assert list(second) == [1]
     assert pq.read_table(second[1])["user_index"].to_pylist() == [5, 6]
+
+
+def test_the_changes_that_have_the_counted_column_are_counted_band_by_band(tmp_path: Path) -> None:
+    rows = (
+        changes([0, 1, 5, 6, 7]).drop_columns(["value"]).append_column("value", pa.array([None, 1.0, None, 2.0, 3.0]))
+    )
+    old = write(changes([6]), tmp_path / "old")
+    laid = bands.Bands(4, old, tmp_path, SCHEMA, 16, counted="value")
+
+    def known(rows: pa.Table, _: pa.Table | None) -> pa.Table:
+        return rows.filter(pc.is_valid(rows["value"])).select(SCHEMA.names).cast(SCHEMA)
+
+    listing = [row for part in bands.written(rows.to_batches(2), laid, known) for row in part.to_pylist()]
+    assert {row["band"]: row["counted"] for row in listing} == {0: 1, 1: 2}
+
+
+def test_a_row_group_is_as_large_as_its_lists_and_single_columns_make_it(tmp_path: Path) -> None:
+    schema = SCHEMA.append(pa.field("list", pa.list_(pa.float64())))
+    laid = bands.Bands(4, {}, tmp_path, schema, lists_bytes=20)
+    assert laid.rows_per_group == bands.ROW_GROUP_BYTES // (4 + 8 + 20)
 
 
 def test_a_reader_finds_users_by_the_statistics_of_row_groups(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
-from pyspark.sql import DataFrame, Observation
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -81,15 +81,13 @@ def stage_user_states(
     active = changed.rows.select("user_index").distinct()
     # As many tasks as cores: each loads the model once, and a user costs the same wherever it lies.
     due = sequences.join(active, on="user_index", how="left_semi").repartition(job.cores, "user_index")
-    encoded = Observation("encoded")
-    states = encode.user_states(due, directory).observe(encoded, F.count(F.lit(1)).alias("users"))
+    states = encode.user_states(due, directory)
     if kept is not None:  # also users of whom nothing is encoded: their events are all gone
         states = states.unionByName(active, allowMissingColumns=True)
     readouts_bytes = 4 * len(model.half_lives_days) * model.vector_size
-    _write(job, night, kept, "user_states", states, (), update.user_states, readouts_bytes)
-    # Counted where it happened: what came out of the network, not what should have gone in. Of a plan that Spark finds
-    # to be empty it observes nothing, and asking would wait for ever.
-    users, everyone = 0 if due.isEmpty() else int(encoded.get["users"]), night.rows("user_states")
+    written = _write(job, night, kept, "user_states", states, (), update.user_states, readouts_bytes, "readouts")
+    # Counted by the tasks that wrote them: what came out of the network, not what should have gone in.
+    users, everyone = sum(row["counted"] for row in written), night.rows("user_states")
     audit.same_count("user_states", everyone, sequences.count())
     return users, everyone - users
 
@@ -99,8 +97,8 @@ def stage_memory(job: Job, night: Run, kept: date | None, changed: Changes, mode
     config, store = job.config.score, job.warehouse
     pace = Pace(model.half_lives_days, model.horizon_days, config.revival_retained_share, config.revival_silence_days)
     rules = update.Rules(directory, pace, config.faded_below)
-    events = [file.path for file in store.files("events", job.as_of)]
-    change = partial(update.memory, rules=rules, events=events)
+    files = store.files("events", job.as_of)
+    change = partial(update.memory, rules=rules, events=[file.path for file in files])
     channels_bytes = 3 * 8 * len(model.half_lives_days)
     _write(job, night, kept, "memory", changed.rows, update.ORDER, change, channels_bytes)
 
@@ -113,18 +111,18 @@ def _write(
     changed: DataFrame,
     order: Sequence[str],
     change: bands.Change,
-    row_bytes: int,
-) -> None:
-    """Write the bands of a table that are changed, and keep the others."""
+    lists_bytes: int,
+    counted: str = "user_index",
+) -> list[Row]:
+    """Write the bands of a table that are changed, returned in bands.LISTING, and keep the others."""
     stored = [] if kept is None else job.warehouse.files(table, kept)
     old, folder = {int(file.part): file.path for file in stored}, night.path(table)
     folder.mkdir()
-    laid = bands.Bands(job.config.score.users_per_file, old, folder, to_arrow_schema(schema_of(table)), row_bytes)
+    schema = to_arrow_schema(schema_of(table))
+    laid = bands.Bands(job.config.score.users_per_file, old, folder, schema, lists_bytes, counted)
     users = sum(file.described["rows"] for file in job.warehouse.files("users", job.as_of))
     tasks = max(1, min(math.ceil(users / laid.users), TASKS_PER_CORE * job.cores))
     written = bands.write(changed, order, laid, change, tasks)
     night.only(table, {row["file"] for row in written})
     night.keep(table, [file for file in stored if int(file.part) not in {row["band"] for row in written}])
-    if not written and not stored:  # a log without an event
-        folder.rmdir()
-        night.write_rows(table, [])
+    return written

@@ -24,7 +24,7 @@ from halflife.warehouse.layout import ROW_GROUP_BYTES
 
 # Rows of changes that are taken up at once, cut between users: of a band without an old file they are written so.
 CHUNK_ROWS: Final = 262_144
-LISTING: Final = "band long, file string"
+LISTING: Final = "band long, file string, counted long"
 # Readers look for users. Most numbers are single ones: a dictionary of them would be given up half-way.
 HOW: Final = {
     "use_dictionary": ["leading_type", "event_count", "revived", "faded_on"],
@@ -43,11 +43,13 @@ class Bands:
     old: Mapping[int, Path]
     folder: Path
     schema: pa.Schema
-    row_bytes: int  # about what a row takes in memory
+    lists_bytes: int  # what the lists of a row take in memory: the schema does not tell their length
+    counted: str = "user_index"  # the changes that have this are counted
 
     @property
     def rows_per_group(self) -> int:
-        return max(1, ROW_GROUP_BYTES // self.row_bytes)
+        fixed: int = sum(field.type.bit_width for field in self.schema if not pa.types.is_list(field.type)) // 8
+        return max(1, ROW_GROUP_BYTES // (fixed + self.lists_bytes))
 
 
 def part_of(band: int) -> str:
@@ -77,12 +79,21 @@ def written(batches: Iterable[pa.RecordBatch], bands: Bands, change: Change) -> 
     """
     for band, chunks in _by_band(batches):
         file = bands.folder / f"{part_of(band)}-{uuid.uuid4().hex}.parquet"
+        counts: list[int] = []
+        chunks = _counted(chunks, bands.counted, counts)
         if band in bands.old:
             parts = iter([change(pa.concat_tables(chunks), pq.read_table(bands.old[band], use_threads=False))])
         else:
             parts = (change(chunk, None) for chunk in _of_whole_users(chunks))
         _store(file, parts, bands)
-        yield pa.RecordBatch.from_pylist([{"band": band, "file": file.name}])
+        yield pa.RecordBatch.from_pylist([{"band": band, "file": file.name, "counted": sum(counts)}])
+
+
+def _counted(chunks: Iterable[pa.Table], column: str, counts: list[int]) -> Iterator[pa.Table]:
+    """The same, and how many rows of each have the column."""
+    for chunk in chunks:
+        counts.append(len(chunk) - chunk[column].null_count)
+        yield chunk
 
 
 def _by_band(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, Iterator[pa.Table]]]:
