@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
 from halflife.decay import decay_integral
-from scored_log import Nights
+from halflife.errors import AuditError
+from scored_log import FIRST, Nights
 
 
 def law(day: int, *events: tuple[int, int]) -> float:
@@ -98,3 +100,18 @@ def test_what_is_late_or_taken_back_gives_the_night_that_a_rebuild_gives(spark: 
     assert told.table("memory", 3) == rebuilt.table("memory", 3)
     assert told.scores(3) == rebuilt.scores(3)
     assert datetime(2026, 5, 2, 5, tzinfo=UTC) in {row[2] for row in told.table("memory", 3)}
+
+
+def test_a_memory_that_has_lost_an_event_stops_the_next_night(spark: SparkSession, tmp_path: Path) -> None:
+    made = Nights(tmp_path)
+    made.log(0, ("anna", "apple", 8), ("ben", "pear", 9))
+    made.run(1)
+
+    def without_a_pair(table: str, file: Path, fresh: Path) -> bool:
+        if table == "memory":
+            pq.write_table(pq.read_table(file).slice(1), fresh)
+        return table == "memory"
+
+    made.store.amend("score", FIRST + timedelta(days=1), without_a_pair)
+    with pytest.raises(AuditError, match="the events of memory: 1 rows, expected 2"):
+        made.run(2)

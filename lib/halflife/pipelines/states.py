@@ -101,6 +101,9 @@ def stage_memory(job: Job, night: Run, kept: date | None, changed: Changes, mode
     change = partial(update.memory, rules=rules, events=[file.path for file in files])
     channels_bytes = 3 * 8 * len(model.half_lives_days)
     _write(job, night, kept, "memory", changed.rows, update.ORDER, change, channels_bytes)
+    counted = night.read(job.spark, "memory").agg(F.coalesce(F.sum("event_count"), F.lit(0))).first()
+    assert counted is not None  # an aggregate without groups has one row
+    audit.same_count("the events of memory", counted[0], sum(file.described["rows"] for file in files))
 
 
 def _write(
