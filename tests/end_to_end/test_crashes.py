@@ -27,6 +27,14 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return made
 
 
+def violations(faults: Any, reference: Any, kill: Any) -> list[str]:
+    """What goes wrong when a step is killed and run again."""
+    faults.violations.clear()
+    faults.kill(reference, kill)
+    found: list[str] = faults.violations
+    return found
+
+
 @pytest.mark.parametrize(
     ("place", "name"),
     [*((2, name) for name in SESSIONIZE), *((3, name) for name in SCORE)],
@@ -36,15 +44,13 @@ def test_a_job_that_is_killed_leaves_a_whole_night_and_its_rerun_ends_as_if_it_h
     faults: Any, place: int, name: str
 ) -> None:
     reference = faults.references[place]
-    faults.kill(reference, bench_faults.Kill(reference.points.index(name) + 1, name))
-    assert faults.violations == []
+    assert violations(faults, reference, bench_faults.Kill(reference.points.index(name) + 1, name)) == []
 
 
 @pytest.mark.parametrize("share", [0.6, 0.8])
 def test_a_job_may_be_killed_at_any_time(faults: Any, share: float) -> None:
     reference = faults.references[3]
-    faults.kill(reference, bench_faults.Kill(seconds=share * reference.seconds))
-    assert faults.violations == []
+    assert violations(faults, reference, bench_faults.Kill(seconds=share * reference.seconds)) == []
 
 
 def test_the_crash_points_of_the_tests_are_all_there(faults: Any) -> None:

@@ -207,6 +207,9 @@ def test_of_a_run_killed_after_its_folder_was_moved_not_even_the_lease_stays(sto
     lease.of(store.root / "_staging" / "killed").touch()  # nobody holds it
     publish(store, 3)
     assert [path.name for path in (store.root / "_staging").iterdir()] == [f"{living.id}.lease"]
+    lease.of(store.root / "_staging" / "killed").touch()
+    assert store.begin("evaluate", NIGHT, {"inputs": "3"}) is None  # nothing to do but this
+    assert [path.name for path in (store.root / "_staging").iterdir()] == [f"{living.id}.lease"]
 
 
 def test_a_run_that_came_back_meanwhile_is_not_removed(store: Warehouse) -> None:

@@ -155,14 +155,14 @@ class Warehouse:
 
         `inputs` is all that decides the output, as JSON can hold it.
         """
-        # What stands now is read before anything else: whoever publishes after this moment is a conflict.
+        self.drop_dead()
+        # What stands now is read before anything is made: whoever publishes after this moment is a conflict.
         expected = self._target(job, as_of)
         manifest = self.manifest(job, as_of)
         digest = digest_of({"inputs": inputs, "code": code_version()})
         if manifest is not None and manifest["inputs_digest"] == digest:
             return None
         run_id = f"{job}-{as_of}-{digest[:8]}-{uuid.uuid4().hex[:8]}"
-        self.drop_dead()
         directory = self.root / STAGING / run_id
         held = lease.Lease(directory)
         directory.mkdir()
