@@ -23,6 +23,7 @@ from halflife.command import Job
 from halflife.memory import Pace
 from halflife.model import artifact
 from halflife.model.artifact import Model
+from halflife.model.features import EVENT_COLUMNS
 from halflife.scoring import update
 
 Floats = npt.NDArray[np.float64]
@@ -53,8 +54,8 @@ def main() -> None:
 def half_lives(job: Job, model: Model, users: pd.DataFrame, types: pd.DataFrame) -> dict[str, float]:
     """Rank correlations over users, and over users and event types: the mean half-life of their events' memory."""
     events = job.warehouse.read(job.spark, "events", job.as_of).where(F.col("strength") > 0)
-    rows = events.select("user_id", "user_index", *update.EVENT_COLUMNS).toPandas()
-    jumps = model.jumps({name: rows[name].to_numpy() for name in ("user_index", *update.EVENT_COLUMNS)})
+    rows = events.select("user_id", "user_index", *EVENT_COLUMNS).toPandas()
+    jumps = model.jumps({name: rows[name].to_numpy() for name in ("user_index", *EVENT_COLUMNS)})
     rows["days"] = np.log2(halving_days(jumps, model.half_lives_days))
     rows["stretch"] = np.log2(users.set_index("user_id")["stretch"])[rows["user_id"]].to_numpy()
     rows["true"] = rows["stretch"] + np.log2(types["half_life_days"].to_numpy())[rows["type_index"]]

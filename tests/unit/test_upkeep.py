@@ -19,10 +19,10 @@ from halflife.errors import AuditError, HalflifeError, InputMissingError
 from halflife.status import StatusFile
 from halflife.upkeep import collect, verify
 from halflife.upkeep.rollback import roll_back
-from halflife.warehouse import Run, Warehouse, lease
+from halflife.warehouse import Warehouse, lease
 from halflife.warehouse.manifest import read_manifest
+from small_night import NIGHT, begun, staged
 
-NIGHT = date(2026, 1, 2)
 LATER = datetime.now(UTC) + timedelta(days=30)
 
 
@@ -31,20 +31,9 @@ def store(tmp_path: Path) -> Warehouse:
     return Warehouse(tmp_path / "warehouse")
 
 
-def begun(store: Warehouse, inputs: str, night: date = NIGHT) -> Run:
-    run = store.begin("evaluate", night, {"inputs": inputs})
-    assert run is not None
-    run.path("evaluation").mkdir()
-    (run.path("evaluation") / "metrics.json").write_text("[]")
-    return run
-
-
 def publish(store: Warehouse, value: int, night: date = NIGHT) -> Path:
     """A night of one row; returns the folder of its run."""
-    run = begun(store, f"{value}", night)
-    run.path("metrics").mkdir()
-    pq.write_table(pa.table({"value": [value]}), run.path("metrics") / "part-0.parquet")
-    store.publish(run, {}, {})
+    store.publish(staged(store, f"{value}", value, night), {}, {})
     return store.night_link("evaluate", night).resolve()
 
 

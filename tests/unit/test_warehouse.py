@@ -12,29 +12,13 @@ import pytest
 
 from halflife import crash
 from halflife.errors import AuditError, InputMissingError, PublishConflictError
-from halflife.warehouse import Run, Warehouse, digests
-
-NIGHT = date(2026, 1, 2)
+from halflife.warehouse import Warehouse, digests
+from small_night import NIGHT, begun, staged
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Warehouse:
     return Warehouse(tmp_path / "warehouse")
-
-
-def begun(store: Warehouse, inputs: str, night: date = NIGHT) -> Run:
-    run = store.begin("evaluate", night, {"inputs": inputs})
-    assert run is not None
-    run.path("evaluation").mkdir()
-    (run.path("evaluation") / "metrics.json").write_text("[]")  # the job's other output: a file that is no table
-    return run
-
-
-def staged(store: Warehouse, inputs: str, value: int, night: date = NIGHT) -> Run:
-    run = begun(store, inputs, night)
-    run.path("metrics").mkdir()
-    pq.write_table(pa.table({"value": [value]}), run.path("metrics") / "part-0.parquet")
-    return run
 
 
 def visible(store: Warehouse) -> list[int]:

@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 from halflife.answers.night import PublishedNight
 from halflife.decay import SECONDS_PER_DAY, Floats, decay_integral, probability
 from halflife.errors import InputMissingError
+from halflife.model.features import EVENT_COLUMNS
 from halflife.nights import instant
 from halflife.scoring import pairs
 from halflife.scoring.pairs import States
@@ -22,18 +23,7 @@ from halflife.scoring.precision import strengths
 from halflife.warehouse import digests
 
 # What a jump is made of, and what a person is told of its event.
-EVENT_COLUMNS: Final = (
-    "user_index",
-    "item_index",
-    "type_index",
-    "event_type",
-    "event_time",
-    "strength",
-    "gap_seconds",
-    "revisit_gap_seconds",
-    "revisit_count",
-    "session_position",
-)
+TOLD: Final = ("user_index", "event_type", "event_time", *EVENT_COLUMNS)
 LONGEST_DAYS: Final = 100 * 365.0  # what has not halved by then is said not to
 STEPS: Final = 512  # between now and then, closer to now than to then
 
@@ -232,7 +222,7 @@ def check_events(night: PublishedNight) -> None:
 
 def read_events(night: PublishedNight, chosen: ds.Expression) -> pd.DataFrame:
     """The chosen events of a night, in order."""
-    events = ds.dataset(night.store.path("events", night.as_of)).to_table(columns=list(EVENT_COLUMNS), filter=chosen)
+    events = ds.dataset(night.store.path("events", night.as_of)).to_table(columns=list(TOLD), filter=chosen)
     order = [(name, "ascending") for name in ("user_index", "item_index", "event_time")]
     times = events["event_time"].cast(pa.timestamp("us"))  # pyarrow 14 makes zoned ones by what pandas deprecates
     place = events.column_names.index("event_time")

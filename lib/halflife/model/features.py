@@ -16,6 +16,16 @@ Arrays = Mapping[str, NDArray[Any]]
 SECONDS_PER_HOUR: Final = 3_600.0
 # Returns after about a week and about four weeks are habits of many logs: a bump of its own for each.
 RHYTHMS_DAYS: Final = (7.0, 28.0)
+# What of an event a jump, and a step of a sequence, is made of: columns of the table `events`.
+EVENT_COLUMNS: Final = (
+    "item_index",
+    "type_index",
+    "strength",
+    "gap_seconds",
+    "revisit_gap_seconds",
+    "revisit_count",
+    "session_position",
+)
 EVENT_FEATURES: Final = 7 + len(RHYTHMS_DAYS)
 SEQUENCE_FEATURES: Final = 8
 

@@ -81,7 +81,6 @@ def _stage(job: Job, run: Run, nights: Sequence[date]) -> dict[str, Any]:
         "nights": len(nights),
         "tuned": {name: setting.label for name, setting in found.tuned.items()},
         "tuned_half_life_days": found.tuned_half_life_days,
-        "seconds": job.progress.seconds,
     }
 
 

@@ -86,6 +86,7 @@ def read(store: Warehouse, as_of: date) -> Facts:
 
 def seconds_of(manifest: Manifest) -> dict[str, float]:
     """Seconds of a run by its stages; empty where the run did not note them."""
+    # Before manifests had them, evaluate put them among its figures.
     seconds: dict[str, float] = manifest.get("seconds") or manifest["metrics"].get("seconds", {})
     return seconds
 

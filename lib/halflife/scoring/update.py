@@ -21,23 +21,19 @@ from halflife.histories.rows import pair_key
 from halflife.memory import NEVER, Pace, States, faded_on, fold
 from halflife.model import artifact
 from halflife.model.artifact import Model
+from halflife.model.features import EVENT_COLUMNS
 
-# What a jump is made of.
-EVENT_COLUMNS: Final = (
-    "item_index",
-    "type_index",
-    "strength",
-    "gap_seconds",
-    "revisit_gap_seconds",
-    "revisit_count",
-    "session_position",
-)
 # An event that differs in one of these is another one. In this order they stand by user.
 COMPARED: Final = ("user_index", "event_time", "event_id", *EVENT_COLUMNS)
 ORDER: Final = ("item_index", "event_time", "event_id")
 
 MEMORY: Final = to_arrow_schema(schemas.MEMORY)
+# A state but for what follows from it.
+STATE: Final = [name for name in MEMORY.names if name != "faded_on"]
 USER_STATES: Final = to_arrow_schema(schemas.USER_STATES)
+EVENT_SCHEMA: Final = pa.schema(
+    {field.name: field.type for field in to_arrow_schema(schemas.EVENTS) if field.name in COMPARED}
+)
 
 Keys = NDArray[np.int64]
 
@@ -94,10 +90,6 @@ def memory(changes: pa.Table, old: pa.Table | None, rules: Rules, events: Sequen
     return rows.take(np.argsort(_keys(rows), kind="stable"))
 
 
-# A state but for what follows from it.
-STATE: Final = [name for name in MEMORY.names if name != "faded_on"]
-
-
 def jumps(events: pa.Table, model_directory: Path) -> pa.Table:
     """Each event's jump as a state of its pair, in the columns of STATE."""
     columns = {name: events[name].to_numpy() for name in ("user_index", *EVENT_COLUMNS)}
@@ -129,9 +121,6 @@ def events_of(files: Sequence[Path], pairs: Keys) -> pa.Table:
     return pa.concat_tables(found).sort_by([(name, "ascending") for name in ("user_index", *ORDER)])
 
 
-EVENT_KINDS: Final = {field.name: field.type for field in to_arrow_schema(schemas.EVENTS) if field.name in COMPARED}
-
-
 @lru_cache(maxsize=16_384)
 def _users_of(path: Path) -> tuple[Floats, Floats]:
     """The range of users of each row group of a file of events: all bands of a worker look into the same files."""
@@ -147,11 +136,8 @@ def _events_of(path: Path, pairs: Keys, users: Keys) -> Iterator[pa.Table]:
         for group in groups.tolist():
             of_users = np.isin(file.read_row_group(group, ["user_index"], use_threads=False)["user_index"], users)
             if of_users.any():
-                rows = file.read_row_group(group, [*EVENT_KINDS], use_threads=False).filter(pa.array(of_users))
-                yield rows.filter(pa.array(np.isin(_keys(rows), pairs))).select([*EVENT_KINDS]).cast(EVENT_SCHEMA)
-
-
-EVENT_SCHEMA: Final = pa.schema(EVENT_KINDS)
+                rows = file.read_row_group(group, EVENT_SCHEMA.names, use_threads=False).filter(pa.array(of_users))
+                yield rows.filter(pa.array(np.isin(_keys(rows), pairs))).select(EVENT_SCHEMA.names).cast(EVENT_SCHEMA)
 
 
 def added_up(states: pa.Table, rules: Rules) -> pa.Table:

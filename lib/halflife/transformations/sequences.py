@@ -9,21 +9,10 @@ from pyspark.sql import DataFrame
 
 from halflife import schemas
 from halflife.histories import sequences
+from halflife.model.features import EVENT_COLUMNS
 
 CHUNK_ROWS = 262_144
-NEEDED = (
-    "user_index",
-    "user_id",
-    "event_time",
-    "event_id",
-    "item_index",
-    "type_index",
-    "strength",
-    "gap_seconds",
-    "revisit_gap_seconds",
-    "revisit_count",
-    "session_position",
-)
+NEEDED = ("user_index", "user_id", "event_time", "event_id", *EVENT_COLUMNS)
 
 
 def last_events(events: DataFrame, length: int) -> DataFrame:

@@ -52,7 +52,7 @@ def _of_night(store: Warehouse, job: str, night: date, good: set[tuple[int, str]
     for table in manifest["tables"]:
         way = store.root / table / f"as_of={night}"
         if way.resolve() != run / table:
-            yield Damage(way, f"does not lead to {(run / table).relative_to(store.root.resolve())}")
+            yield Damage(way, f"does not lead to {(run / table).relative_to(store.root)}")
     yield from run_damages(run, manifest, good, digests)
 
 

@@ -123,7 +123,7 @@ class Warehouse:
         with self.lock():
             current = self.current_runs()
             for run in self.runs():
-                if run.resolve() not in current:
+                if run not in current:
                     shutil.rmtree(run)
 
     def amend(self, job: str, as_of: date, rewrite: Callable[[str, Path, Path], bool]) -> None:
@@ -264,9 +264,9 @@ class Warehouse:
         """The folders of all runs that were published once."""
         return sorted(path for path in self.root.glob(f"{RUNS}/*") if path.is_dir())
 
-    def current_runs(self) -> dict[Path, tuple[str, date]]:
-        """The folders of the runs that readers see, each with its job and night."""
-        return {self.night_link(job, night).resolve(): (job, night) for job, night in self.published()}
+    def current_runs(self) -> set[Path]:
+        """The folders of the runs that readers see."""
+        return {self.night_link(job, night).resolve() for job, night in self.published()}
 
     def _target(self, job: str, as_of: date) -> str | None:
         link = self.night_link(job, as_of)
