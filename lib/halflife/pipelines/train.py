@@ -49,7 +49,7 @@ def run(job: Job) -> None:
         "sessionize": digests(store.manifest("sessionize", job.as_of)),
         "champion": before and digests(store.manifest("train", before)),
     }
-    keep = _keep(job, digest_of({"inputs": inputs, "code": code_version()}))
+    keep = _keep(job, digest_of({"inputs": inputs, "code": code_version(job.name)}))
     # Until the folder is removed: another run must take these checkpoints neither for left behind nor for its own.
     with lifeline.held(keep.checkpoints):
         try:

@@ -15,8 +15,9 @@ A night costs what it brought: files that it does not change are not written aga
 folder of a night is the whole table all the same. Where a file system has no hard links they are copied.
 """
 
+from halflife.warehouse.code import code_version
 from halflife.warehouse.layout import FILES, JOB_OF, NIGHTLY, ROW_GROUP_BYTES, TABLES, schema_of
-from halflife.warehouse.manifest import code_version, digests
+from halflife.warehouse.manifest import digests
 from halflife.warehouse.run import Run, Stored
 from halflife.warehouse.store import Warehouse
 from halflife.warehouse.tolerant import readable

@@ -7,7 +7,6 @@ import os
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
-from functools import cache
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final
@@ -15,8 +14,7 @@ from typing import Annotated, Any, Final
 import pyarrow.parquet as pq
 from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, ValidationError
 
-import halflife
-from halflife.digests import digest_of, digest_of_file
+from halflife.digests import digest_of_file
 from halflife.errors import AuditError, UnreadableInputError
 
 CHUNK_BYTES: Final = 1 << 20
@@ -97,13 +95,6 @@ def identity(file: Mapping[str, Any]) -> str:
         if found := file.get(name):
             return str(found)
     return str(file["sha256"])
-
-
-@cache
-def code_version() -> str:
-    """Version of the code that runs: the release and a digest of the library's own source files."""
-    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
-    return f"{halflife.__version__}+{digest_of([digest_of_file(source) for source in sources])[:12]}"
 
 
 def describe(

@@ -20,9 +20,9 @@ from halflife import crash
 from halflife.digests import digest_of
 from halflife.errors import InputMissingError, PublishConflictError
 from halflife.warehouse import lease
+from halflife.warehouse.code import code_version
 from halflife.warehouse.layout import JOB_OF, MANIFEST, NIGHTLY, RUNS, STAGING, TABLES, schema_of
 from halflife.warehouse.manifest import (
-    code_version,
     describe,
     describe_file,
     identity,
@@ -159,7 +159,7 @@ class Warehouse:
         # What stands now is read before anything is made: whoever publishes after this moment is a conflict.
         expected = self._target(job, as_of)
         manifest = self.manifest(job, as_of)
-        digest = digest_of({"inputs": inputs, "code": code_version()})
+        digest = digest_of({"inputs": inputs, "code": code_version(job)})
         if manifest is not None and manifest["inputs_digest"] == digest:
             return None
         run_id = f"{job}-{as_of}-{digest[:8]}-{uuid.uuid4().hex[:8]}"
@@ -216,8 +216,8 @@ class Warehouse:
             "job": run.job,
             "as_of": run.as_of.isoformat(),
             "inputs": dict(run.inputs),
-            "inputs_digest": digest_of({"inputs": run.inputs, "code": code_version()}),
-            "code": code_version(),
+            "inputs_digest": digest_of({"inputs": run.inputs, "code": code_version(run.job)}),
+            "code": code_version(run.job),
             "config": dict(config),
             "metrics": dict(metrics),
             "seconds": dict(seconds),
