@@ -46,7 +46,7 @@ def main() -> None:
         print(f"seed {seed}", file=sys.stderr)
         found[seed] = judged(options.config, options.night, options.as_of, seed)
         print(f"seed {seed}: " + _words(found[seed][OURS]), file=sys.stderr)
-    Console(width=120).print(_table(list(found.values())))
+    Console(width=140).print(_table(list(found.values())))
     write_json(options.json, [{"bench": "seeds", "seed": seed, **figures} for seed, figures in found.items()])
     judgements = verdicts(list(found.values()))
     print(*(line for line, _ in judgements), sep="\n")
