@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from halflife.cli_options import warehouse
 from halflife.errors import AuditError, ConfigError, HalflifeError, InputMissingError
 from halflife.report.cli import add_report, add_runs
-from halflife.upkeep.cli import add_gc, add_rollback, add_verify
+from halflife.upkeep.cli import add_gc, add_rollback, add_vacuum, add_verify
 
 if TYPE_CHECKING:  # what a command needs is imported when it runs: not for a --help
     from halflife.answers.night import PublishedNight
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_verify(_command(commands, "verify", "is every published file there, byte for byte?"))
     add_rollback(_command(commands, "rollback", "bring the run of a night back that another has replaced"))
     add_gc(_command(commands, "gc", "what nobody needs any more: replaced runs, what killed runs have left"))
+    add_vacuum(_command(commands, "vacuum", "files of the lake that no night there needs any more"))
     options = parser.parse_args(arguments)
     try:
         code: int = options.run(options)

@@ -127,6 +127,12 @@ class Job:
         if self.status:
             self.status.end("unchanged", 0, line)
 
+    def delivered(self, what: str) -> None:
+        """Say what a run brought to where others read it."""
+        line = self._say(what)
+        if self.status:
+            self.status.end("delivered", 0, line)
+
     def _done(self, manifest: Mapping[str, Any]) -> str:
         """Say what was published; returns the line."""
         tables = ", ".join(

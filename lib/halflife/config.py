@@ -645,6 +645,40 @@ class KeepConfig(Section):
     )
 
 
+DeliveredTable = Literal[
+    "scores", "recommendations", "interest_by_category", "category_trend", "memory", "user_states", "events",
+    "quarantine", "intake", "sessions", "users", "items", "sequences", "metrics"
+]  # fmt: skip
+
+
+class DeliverConfig(Section):
+    """The lake that published nights are delivered to, as Delta tables.
+
+    Keys and endpoints come from the environment alone: AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL and the like.
+    """
+
+    to: str | None = Field(
+        default=None,
+        description="s3://bucket/prefix, hdfs://host/path, file:///path or a folder; a folder a table in it",
+    )
+    tables: tuple[DeliveredTable, ...] = Field(
+        default=("scores", "recommendations", "interest_by_category", "category_trend"), min_length=1
+    )
+    keep_days: PositiveInt | None = Field(
+        default=None, description="nights so many days older than the lake's newest leave it; null: none does"
+    )
+    replaced_days: PositiveInt = Field(
+        default=7, description="how long files stay that a table's newest version lacks; `halflife vacuum` removes them"
+    )
+
+    @field_validator("to")
+    @classmethod
+    def _no_secrets(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value and not set(value).isdisjoint("@?#"):
+            raise ValueError("an address alone: keys and options come from the environment (AWS_ACCESS_KEY_ID ...)")
+        return value
+
+
 class Config(Section):
     """The whole configuration of every job; each job reads its own part."""
 
@@ -661,6 +695,7 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     alarms: AlarmsConfig = AlarmsConfig()
     keep: KeepConfig = KeepConfig()
+    deliver: DeliverConfig = DeliverConfig()
 
     @model_validator(mode="after")
     def _source_types_are_known(self) -> Config:

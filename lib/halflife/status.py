@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = "_status"
 
-State = Literal["running", "published", "unchanged", "failed", "killed"]
+State = Literal["running", "published", "delivered", "unchanged", "failed", "killed"]
 
 
 @dataclass

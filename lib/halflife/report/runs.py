@@ -15,7 +15,7 @@ from halflife.status import Status
 from halflife.warehouse import Warehouse, readable
 
 ENDED_BADLY = ("failed", "killed")
-ENDED_WELL = ("published", "replaced", "unchanged")
+ENDED_WELL = ("published", "replaced", "delivered", "unchanged")
 
 
 @dataclass(frozen=True)

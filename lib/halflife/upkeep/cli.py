@@ -1,4 +1,4 @@
-"""The subcommands `halflife verify`, `rollback` and `gc`."""
+"""The subcommands `halflife verify`, `rollback`, `gc` and `vacuum`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,18 @@ def add_gc(command: argparse.ArgumentParser) -> None:
     """The arguments of `halflife gc`."""
     command.add_argument("--remove", action="store_true", help="remove it; default: only say what would go")
     command.set_defaults(run=_gc)
+
+
+def add_vacuum(command: argparse.ArgumentParser) -> None:
+    """The arguments of `halflife vacuum`."""
+    command.add_argument("--remove", action="store_true", help="remove them; default: only say what would go")
+    command.add_argument(
+        "--older-than",
+        type=int,
+        metavar="DAYS",
+        help="default: deliver.replaced_days; 0 takes readers of older versions, and deliveries that run, their files",
+    )
+    command.set_defaults(run=_vacuum)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -72,4 +84,18 @@ def _gc(options: argparse.Namespace) -> int:
         collect.remove(store, pieces)
     freed = sum(piece.bytes for piece in pieces)
     print(f"{len(pieces)} {'removed' if options.remove else 'could go (--remove does it)'}, {freed / 1e6:,.1f} MB")
+    return 0
+
+
+def _vacuum(options: argparse.Namespace) -> int:
+    from halflife.delivery.table import lakes
+
+    config = configured(options)[0].deliver
+    days = config.replaced_days if options.older_than is None else options.older_than
+    if days < 0:
+        raise ConfigError(f"--older-than {days}: a number of days from 0 on")
+    found = [f"{lake.address}/{path}" for lake in lakes(config).values() for path in lake.vacuum(days, options.remove)]
+    for path in found:
+        print(path)
+    print(f"{len(found)} files {'removed' if options.remove else 'could go (--remove does it)'}")
     return 0

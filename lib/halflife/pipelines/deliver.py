@@ -1,0 +1,68 @@
+"""Published nights to the analysts' lake."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import date, timedelta
+
+from halflife.command import Job
+from halflife.config import DeliverConfig
+from halflife.delivery.night import Night, deliver
+from halflife.delivery.table import LakeTable, lakes
+from halflife.errors import ConfigError
+from halflife.warehouse import JOB_OF, Warehouse, readable
+
+
+def run(job: Job) -> None:
+    """Deliver the published night `job.as_of`, and again each night that the lake holds otherwise than the warehouse.
+
+    So a night that was run again, rolled back or rid of a user follows by itself. Each table is committed by itself.
+    No Spark is needed.
+    """
+    done = []
+    for table, lake in lakes(job.config.deliver).items():
+        with job.stage(f"deliver {table}"):
+            kept_from = first_kept(job.config.deliver, {*lake.files, job.as_of})
+            if job.as_of < kept_from:
+                raise ConfigError(
+                    f"--as-of {job.as_of}: deliver.keep_days keeps no night before {kept_from} in {lake.address}"
+                )
+            for night in nights(job.warehouse, table, lake, job.as_of):
+                if night < kept_from:
+                    continue
+                lake.refresh()
+                copied = deliver(
+                    lake, published(job.warehouse, table, night), kept_from, job.config.deliver.replaced_days
+                )
+                if copied is not None:
+                    rows, size = (sum(file.described[what] for file in copied) for what in ("rows", "bytes"))
+                    done.append(f"{table} {night} {rows:,} rows {size / 1e6:,.1f} MB")
+    if done:
+        job.delivered(f"delivered {', '.join(done)}")
+    else:
+        job.unchanged("nothing to do: the lake holds what the warehouse does")
+
+
+def first_kept(config: DeliverConfig, known: Collection[date]) -> date:
+    """The oldest night that the lake keeps, by the newest that is known: no clock decides."""
+    return max(known) - timedelta(days=config.keep_days) if config.keep_days else date.min
+
+
+def nights(store: Warehouse, table: str, lake: LakeTable, as_of: date) -> list[date]:
+    """A night, and those of the lake that are published."""
+    others = (night for night in lake.files if night != as_of)
+    return [as_of, *sorted(night for night in others if table in tables_of(store, table, night))]
+
+
+def tables_of(store: Warehouse, table: str, night: date) -> Collection[str]:
+    """What is published beside a table on a night; nothing where its manifest is damaged."""
+    manifest = readable(store, JOB_OF[table], night)
+    return manifest["tables"] if manifest else ()
+
+
+def published(store: Warehouse, table: str, as_of: date) -> Night:
+    """A table of a published night. Raises InputMissingError where it is not published."""
+    files = store.files(table, as_of)
+    manifest = store.manifest(JOB_OF[table], as_of)
+    assert manifest is not None  # it has files
+    return Night(table, as_of, manifest["run_id"], files)
