@@ -47,7 +47,7 @@ class AuditError(HalflifeError):
 
 
 class StorageError(HalflifeError):
-    """The file system gave no room: nothing was published; running again helps when there is some."""
+    """A file system had no room, or a lake's store did not answer: running again helps when that is mended."""
 
     exit_code = 1
 

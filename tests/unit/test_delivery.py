@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from io import StringIO
@@ -20,7 +22,7 @@ import pytest
 from deltalake import DeltaTable, QueryBuilder
 from pyarrow import fs
 
-from halflife import cli, config, crash
+from halflife import cli, config, crash, delivery
 from halflife.command import Job
 from halflife.delivery.files import change, statistics
 from halflife.delivery.table import LakeTable
@@ -482,6 +484,30 @@ def test_every_table_of_rows_can_be_delivered() -> None:
 def test_an_address_holds_no_secrets(address: str) -> None:
     with pytest.raises(ValueError, match="come from the environment"):
         config.DeliverConfig(to=address)
+
+
+def test_without_its_package_the_job_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "deltalake", None)
+    with pytest.raises(ConfigError, match=r"deltalake.*requirements-lake\.txt"):
+        importlib.reload(delivery)
+
+
+def test_the_log_forgets_the_ranges_of_files_that_left_long_ago(tmp_path: Path) -> None:
+    team = Team(tmp_path / "team", str(tmp_path / "lake"))
+    team.publish(NIGHT, 12345)
+    team.deliver(NIGHT)
+    team.publish(NIGHT, 2)
+    team.deliver(NIGHT)
+    log = tmp_path / "lake" / "metrics" / "_delta_log"
+    vacuum = ["vacuum", "--config", str(team.config), "--remove"]
+    cli.main(vacuum)  # makes a checkpoint, which has to be as old as the entries that it stands for
+    assert any(b"12345" in file.read_bytes() for file in log.iterdir())
+    long_ago = time.time() - timedelta(days=30).total_seconds()
+    for file in log.iterdir():
+        os.utime(file, (long_ago, long_ago))
+    cli.main(vacuum)
+    assert not any(b"12345" in file.read_bytes() for file in log.iterdir())
+    assert team.values(NIGHT) == [2]
 
 
 def test_a_lake_has_to_be_named(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_the_lock_holds_the_versions_that_work_together() -> None:
     assert locked(CONF / "requirements-horovod.txt") == {"horovod": "0.28.1"}
 
 
-@pytest.mark.parametrize("other", ["requirements-gpu.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("other", ["requirements-gpu.txt", "requirements-dev.txt", "requirements-lake.txt"])
 def test_locks_agree_where_they_overlap(other: str) -> None:
     versions, others = locked(CONF / "requirements.txt"), locked(CONF / other)
     both = versions.keys() & others.keys()

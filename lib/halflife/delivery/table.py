@@ -131,7 +131,8 @@ class LakeTable:
     def vacuum(self, replaced_days: int, remove: bool) -> list[str]:
         """Files that no commit lists any more since so many days, or that none ever listed; removes them if told to.
 
-        The log's old entries go with them, which tell the least and the greatest user id of each file.
+        A removal makes a checkpoint. Entries of the log, which tell the least and the greatest user id of each file, go
+        at the first removal that comes `deliver.replaced_days` after the checkpoint that stands for them.
         """
         if self._table is None:
             return []
