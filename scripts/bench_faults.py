@@ -1,9 +1,9 @@
 """Jobs killed at every crash point and at any time: what readers find, and what a rerun makes; run by scripts/bench.
 
-Each step of a chain of jobs (two nights, a training, an evaluation) runs once to its end, which lists its crash points.
-Then it runs from the same warehouse again and again, each time killed at another point (SIGKILL to the driver, then to
-all of its processes). Readers must find the old night or the whole new one, and the same command again must end with
-the tables of the run that was not killed.
+Each step of a chain of jobs (two nights, a training, a report, an evaluation) runs once to its end, which lists its
+crash points. Then it runs from the same warehouse again and again, each time killed at another point (SIGKILL to the
+driver, then to all of its processes). Readers must find the old night or the whole new one, and the same command again
+must end with the tables of the run that was not killed.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ class Step:
     job: str
     as_of: date
 
+    def __str__(self) -> str:
+        return f"{self.job} {self.as_of}"
+
 
 @dataclass(frozen=True)
 class Kill:
@@ -65,6 +68,9 @@ class Kill:
     point: int | None = None
     name: str = ""
     seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return self.name or f"{self.seconds:.1f} s"
 
 
 @dataclass
@@ -124,7 +130,7 @@ class Faults:
         shutil.copytree(self.warehouse, before, symlinks=True) if self.warehouse.exists() else before.mkdir()
         listed, begin = self.folder / f"points-{len(self.references)}", time.monotonic()
         if self.run(step, listed=listed):
-            sys.exit(f"{step.job} {step.as_of}: failed without being killed, see {self.folder}/logs")
+            sys.exit(f"{step}: failed without being killed, see {self.folder}/logs")
         seconds = time.monotonic() - begin
         reference = Reference(step, before, self._made(step), listed.read_text().splitlines(), seconds)
         self.references.append(reference)
@@ -135,9 +141,9 @@ class Faults:
         shutil.rmtree(self.warehouse)
         shutil.copytree(reference.before, self.warehouse, symlinks=True)
         old, step = self._made(reference.step), reference.step
-        self.kills += 1
         code = self.run(step, kill)
-        where = f"{step.job} {step.as_of} killed at {kill.name or f'{kill.seconds:.1f} s'}"
+        self.kills += 1
+        where = f"{step} killed at {kill}"
         if kill.point and code == 0:
             self.violations.append(f"{where}: it ended by itself")
         if self._made(step) not in (old, reference.made):
@@ -171,7 +177,7 @@ def prepare(folder: Path) -> tuple[Faults, list[Step]]:
     first = log.first_day + timedelta(days=DAYS - 9)
     second, last = first + timedelta(days=1), first + timedelta(days=8)
     chain = [("sessionize", first), ("train", first), ("score", first), ("sessionize", second), ("score", second)]
-    chain += [("sessionize", last), ("evaluate", last)]
+    chain += [("report", second), ("sessionize", last), ("evaluate", last)]
     return Faults(folder, folder / "log" / "config.yaml"), [Step(job, night) for job, night in chain]
 
 
@@ -206,18 +212,21 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="exit code 1 where a target is missed")
     options = parser.parse_args()
     faults, chain = prepare(BENCH / "faults")
-    chance, points = random.Random(7), 0
     for step in chain:
-        reference = faults.learn(step)
-        if options.only and step.job not in options.only.split(","):
-            continue
-        shutil.copytree(faults.warehouse, after := faults.folder / "after", symlinks=True)
-        points += len(reference.points)
-        for kill in plan(reference, options.at_random, chance):
+        faults.learn(step)
+    only, chance = options.only and options.only.split(","), random.Random(7)
+    references = [each for each in faults.references if not only or each.step.job in only]
+    kills = [(each, kill) for each in references for kill in plan(each, options.at_random, chance)]
+    chance.shuffle(kills)  # so that a run that is interrupted (^C) has looked at some of everything
+    try:
+        for reference, kill in kills:
+            known = len(faults.violations)
             faults.kill(reference, kill)
-            print(f"{step.job} {step.as_of}: {kill.name or f'{kill.seconds:.1f} s'}", file=sys.stderr)
-        shutil.rmtree(faults.warehouse)
-        after.rename(faults.warehouse)
+            line = f"{reference.step}: {kill}: {'; '.join(faults.violations[known:]) or 'as it should be'}"
+            print(f"{faults.kills}/{len(kills)} {line}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    points = sum(len(each.points) for each in references)
     found = {"bench": "faults", "points": points, "kills": faults.kills, "violations": len(faults.violations)}
     print("\n".join(faults.violations))
     print(json.dumps(found))

@@ -24,12 +24,15 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticSerializationError
 
 from halflife.errors import ConfigError
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+# What reading YAML raises: its own errors, and those of Python's int and date, a dict or a match, for a bad scalar.
+UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError)
 # YAML reads a plain `off` as false.
 OffIsAWord = BeforeValidator(lambda value: "off" if value is False else value)
 
@@ -717,23 +720,29 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
 
     Raises ConfigError that names the file, the key's path and what is allowed.
     """
-    tree = _read_tree(path, seen=())
-    for override in overrides or []:
-        _apply(tree, override)
     try:
-        return Config.model_validate(tree)
+        tree = _read_tree(path, seen=())
+        for override in overrides or []:
+            _apply(tree, override)
+        loaded = Config.model_validate(tree)
+        loaded.model_dump_json()  # as the manifest of every night has to hold it
     except ValidationError as error:
         raise ConfigError(_explain(path, error)) from error
+    except PydanticSerializationError as error:
+        raise ConfigError(f"{path}: holds what is no text: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deeply, or within itself") from error
+    return loaded
 
 
 def _read_tree(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in seen:
-        raise ConfigError(f"{path}: extends itself")
     try:
+        if path.resolve() in seen:
+            raise ConfigError(f"{path}: extends itself")
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such configuration file") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of sections at the top, found {type(tree).__name__}")
@@ -760,7 +769,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: expected key.path=value")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except UNREADABLE as error:
         raise ConfigError(f"--set {override}: the value is not readable as YAML") from error
     *parents, leaf = key.split(".")
     for parent in parents:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from halflife.escapes import escaped
+
 
 class HalflifeError(Exception):
     """A failure with a one-line message that names the thing and the remedy."""
 
     exit_code: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        return escaped(Exception.__str__(self))
 
 
 class ConfigError(HalflifeError):
@@ -22,7 +27,7 @@ class UnknownIdError(HalflifeError, KeyError):
     """A user or an item that the night does not know."""
 
     exit_code = 2
-    __str__ = Exception.__str__  # KeyError's own shows the message in quotes
+    __str__ = HalflifeError.__str__  # KeyError's own shows the message in quotes
 
 
 class InputMissingError(HalflifeError):

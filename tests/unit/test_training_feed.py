@@ -56,14 +56,6 @@ def test_rows_come_without_padding(folder: Path) -> None:
     assert (np.diff(row.seconds) >= 0).all()
 
 
-def test_pickled_metadata_is_refused(tmp_path: Path) -> None:
-    write_rows(tmp_path / "table", [row_of(user_events(1), 64)], [1])
-    feed.check_folder(tmp_path / "table")
-    (tmp_path / "table" / feed.PICKLED_METADATA).write_bytes(b"")
-    with pytest.raises(InputMissingError, match="pickle"):
-        feed.check_folder(tmp_path / "table")
-
-
 def test_a_folder_without_parquet_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputMissingError, match="no Parquet files"):
         feed.check_folder(tmp_path)

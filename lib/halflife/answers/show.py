@@ -10,8 +10,10 @@ from typing import Any, Final
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from halflife.answers.explain import Explanation
+from halflife.escapes import escaped
 
 SHOWN_EVENTS: Final = 30  # on a terminal; the ones before share a row
 SHOWN_ATTENTION: Final = 10  # of the events with the most weight
@@ -26,7 +28,7 @@ def days(length: float) -> str:
 
 def frame(rows: pd.DataFrame, title: str) -> Table:
     """A data frame as a table."""
-    table = Table(title=title)
+    table = Table(title=Text(escaped(title)))
     for name in rows.columns:
         table.add_column(name, justify="right" if pd.api.types.is_numeric_dtype(rows[name]) else "left")
     for row in rows.itertuples(index=False, name=None):
@@ -34,18 +36,22 @@ def frame(rows: pd.DataFrame, title: str) -> Table:
     return table
 
 
-def _cell(value: object) -> str:
+def _cell(value: object) -> str | Text:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "" if value is None else str(value)
+    return "" if value is None else Text(escaped(str(value)))
 
 
 def explanation_table(explained: Explanation) -> Table:
     """The events of a pair, what is left of each tonight, and the sum that is the score."""
     horizon = f"{explained.horizon_days:g} days"
     table = Table(
-        title=f"user {explained.user_id}, item {explained.item_id} ({explained.title or 'no title'}), "
-        f"night of {explained.as_of}: expected strength over the next {horizon}",
+        title=Text(
+            escaped(
+                f"user {explained.user_id}, item {explained.item_id} ({explained.title or 'no title'}), "
+                f"night of {explained.as_of}: expected strength over the next {horizon}"
+            )
+        ),
         caption=_in_words(explained),
         caption_justify="left",
     )
@@ -75,7 +81,7 @@ def attention_table(weights: pd.DataFrame, half_lives_days: Sequence[float]) -> 
         table.add_column(days(length), justify="right")
     for row in heaviest.to_dict("records"):
         shares = [f"{row[channel]:.1%}" for channel in channels]
-        table.add_row(f"{row['time']:%Y-%m-%d %H:%M}", row["item_id"], row["title"], *shares)
+        table.add_row(f"{row['time']:%Y-%m-%d %H:%M}", Text(escaped(row["item_id"])), _cell(row["title"]), *shares)
     return table
 
 

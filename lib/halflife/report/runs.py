@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from halflife import status
+from halflife.escapes import escaped
 from halflife.report.facts import Manifest, seconds_of
 from halflife.status import Status
 from halflife.warehouse import Warehouse, readable
@@ -87,7 +89,7 @@ def shown(runs: Iterable[Run]) -> Table:
             *(run.job, run.night, run.state, "" if run.exit_code is None else str(run.exit_code)),
             f"{sum(run.seconds.values()):,.1f}" if run.seconds else "",
             f"{sum(run.rows.values()):,}" if run.rows else "",
-            run.message if run.state in ENDED_BADLY else stages,
+            Text(escaped(run.message or "")) if run.state in ENDED_BADLY else stages,
         )
     return table
 

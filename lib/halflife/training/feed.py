@@ -13,16 +13,17 @@ from petastorm import make_batch_reader
 from halflife.errors import InputMissingError
 from halflife.training.examples import COLUMNS, History, history_of
 
-# petastorm keeps its own schemas as pickles in this file; reading one would run whatever it holds.
-PICKLED_METADATA: Final = "_common_metadata"
+# petastorm keeps its own schemas as pickles in the metadata of a data set, and reading one would run what it holds. For
+# metadata pyarrow takes every file of such a name: _common_metadata, _metadata, x_common_metadata, in subfolders too.
+PICKLED_METADATA: Final = "*_metadata"
 # Beside the arrays of events.
 OF_USER: Final = ("length", "user_index")
 
 
 def check_folder(folder: Path) -> None:
     """Refuse a folder without Parquet files, and one with petastorm's pickled metadata."""
-    if (folder / PICKLED_METADATA).exists():
-        raise InputMissingError(f"{folder}: holds {PICKLED_METADATA}, a pickle; write plain Parquet instead")
+    if found := next(folder.rglob(PICKLED_METADATA), None):
+        raise InputMissingError(f"{found}: may hold petastorm's pickled schema; remove it: plain Parquet needs none")
     if not any(folder.glob("*.parquet")):
         raise InputMissingError(f"{folder}: no Parquet files")
 
@@ -58,6 +59,7 @@ def _row_groups(folder: Path, shard: int, shards: int, seed: int) -> Iterator[An
     used = shards_with_rows(folder, shards)
     if shard >= used:
         return
+    check_folder(folder)  # just before petastorm opens it
     reader = make_batch_reader(
         folder.resolve().as_uri(),
         schema_fields=[f"^{name}$" for name in (*COLUMNS, *OF_USER)],

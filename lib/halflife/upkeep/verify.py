@@ -37,6 +37,9 @@ def damages(store: Warehouse, as_of: date | None = None, digests: bool = True) -
 
 def _of_night(store: Warehouse, job: str, night: date, good: set[tuple[int, str]], digests: bool) -> Iterator[Damage]:
     link = store.night_link(job, night)
+    if not link.is_symlink():
+        yield Damage(link, "is no link: a warehouse is copied with its links, by cp -a or rsync -a")
+        return
     run = link.resolve()
     if not run.is_dir():
         yield Damage(link, f"leads to {run.name}, which is not there")
