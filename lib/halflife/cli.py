@@ -10,7 +10,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from halflife.cli_options import warehouse
+from halflife.cli_options import configured, user, warehouse
 from halflife.errors import AuditError, ConfigError, HalflifeError, InputMissingError
 from halflife.report.cli import add_report, add_runs
 from halflife.upkeep.cli import add_gc, add_rollback, add_vacuum, add_verify
@@ -143,8 +143,9 @@ def _explain(options: argparse.Namespace) -> int:
         return 0 if checked.adds_up else AuditError.exit_code
     if options.user is None or options.item is None:
         raise ConfigError("name a USER and an ITEM, or --check N")
-    explained = explain.explain(night, options.user, options.item)
-    weights = attention(night, options.user)
+    known = user(options)
+    explained = explain.explain(night, known, options.item)
+    weights = attention(night, known)
     if options.json:
         print(show.as_json({**show.explanation_json(explained), "attention": show.attention_json(weights)}))
     else:
@@ -152,7 +153,7 @@ def _explain(options: argparse.Namespace) -> int:
         if len(weights):
             show.on_terminal(show.attention_table(weights, explained.half_lives_days.tolist()))
     if options.plot:
-        _write(options.plot, plot.svg(explained, explain.curve_of(night, options.user, options.item)))
+        _write(options.plot, plot.svg(explained, explain.curve_of(night, known, options.item)))
     return 0
 
 
@@ -161,7 +162,7 @@ def _top(options: argparse.Namespace) -> int:
     from halflife.answers import show
 
     scorer = Scorer(warehouse(options).root, options.as_of)
-    best = scorer.top(options.user, options.n, options.at)
+    best = scorer.top(user(options), options.n, options.at)
     if options.json:
         print(show.as_json(show.records(best)))
     else:
@@ -179,7 +180,7 @@ def _diff(options: argparse.Namespace) -> int:
     if options.user is None:
         moved, title = diff.totals(early, late), "expected engagements of all users"
     else:
-        moved = diff.of_user(early, late, options.user)
+        moved = diff.of_user(early, late, user(options))
         moved = moved.loc[(moved["after"] - moved["before"]).abs().nlargest(options.n).index]
         title = f"user {options.user}: the items that moved most"
     if options.json:
@@ -214,6 +215,7 @@ def _write(path: Path, text: str) -> None:
 
 def _forget(options: argparse.Namespace) -> int:
     from halflife import forgetting
+    from halflife.pseudonyms import stored_id
 
     users = _lines(options.users) if options.users else []
     rows = list(csv.reader(_lines(options.events))) if options.events else []
@@ -222,7 +224,10 @@ def _forget(options: argparse.Namespace) -> int:
     events = [(user, event) for user, event in rows]
     if not users and not events:
         raise ConfigError("nothing to forget: give --users or --events, a file with at least one line")
-    forgetting.ask(warehouse(options), options.before, users, events)
+    config, store = configured(options)
+    users = [stored_id(config, user) for user in users]
+    events = [(stored_id(config, user), event) for user, event in events]
+    forgetting.ask(store, options.before, users, events)
     print(
         f"noted: {len(users)} users and {len(events)} events go at the next run of sessionize, from earlier nights too"
     )

@@ -22,3 +22,10 @@ def configured(options: argparse.Namespace) -> tuple[Config, Warehouse]:
 def warehouse(options: argparse.Namespace) -> Warehouse:
     """The warehouse of the config that `--config` names. Raises ConfigError where the config is wrong."""
     return configured(options)[1]
+
+
+def user(options: argparse.Namespace) -> str:
+    """The id under which the warehouse knows the user of the command line, given by id or by pseudonym."""
+    from halflife.pseudonyms import stored_id
+
+    return stored_id(configured(options)[0], options.user)

@@ -20,11 +20,14 @@ from rich.console import Console
 from rich.table import Table
 
 from halflife import config as configuration
-from halflife import crash
+from halflife import crash, logs, pseudonyms
 from halflife.alarms import Watch
 from halflife.config import Config
 from halflife.errors import ConfigError, HalflifeError
+from halflife.escapes import escaped, redacted, redacted_tree
+from halflife.logs import LOG
 from halflife.progress import Progress
+from halflife.pseudonyms import Pseudonyms
 from halflife.status import StatusFile
 
 if TYPE_CHECKING:
@@ -33,9 +36,6 @@ if TYPE_CHECKING:
     from halflife.warehouse import Run, Warehouse
 
 log = logging.getLogger(__name__)
-
-# Path of the log file, set by scripts/submit. Without it only unexpected failures are logged, to standard error.
-LOG = "HALFLIFE_LOG"
 
 EXIT_CODES = """\
 exit codes: 0 done (or nothing to do), 2 bad usage or configuration, 3 input missing, 4 audit failed and nothing was
@@ -74,6 +74,11 @@ class Job:
         return Warehouse(self.config.warehouse)
 
     @cached_property
+    def pseudonyms(self) -> Pseudonyms | None:
+        """What stands for the users' ids, where the config asks for pseudonyms."""
+        return pseudonyms.configured(self.config)
+
+    @cached_property
     def alarms(self) -> Watch:
         """What the run holds its figures against: the config's bounds, and the last nights of the same job."""
         from halflife.warehouse import readable
@@ -93,6 +98,7 @@ class Job:
         """Time a stage and show it while it runs."""
         if self.status:
             self.status.stage(name, self.progress.seconds)
+        logs.about(stage=name)
         crash.point(f"{name}: begins")
         with self.progress.stage(name):
             yield
@@ -104,18 +110,19 @@ class Job:
         Does nothing where the night stands as these inputs, config and code would make it; leaves nothing behind where
         the staging fails.
         """
-        opened = self.warehouse.begin(self.name, self.as_of, inputs)
+        opened = self.warehouse.begin(self.name, self.as_of, redacted_tree(inputs))
         if opened is None:
             self.unchanged("nothing to do: published already from the same inputs, configuration and code")
             return
+        logs.about(run=opened.id)
         with self.warehouse.staged(opened) as run:
             figures = {**stage(run), **self.alarms.described()}
             if "spark" in vars(self):  # of several nights, none leaves what it kept to the next
                 self.spark.catalog.clearCache()
             with self.stage("publish"):
-                manifest = self.warehouse.publish(
-                    run, self.config.model_dump(mode="json"), figures, self.progress.seconds
-                )
+                config = redacted_tree(self.config.model_dump(mode="json"))
+                manifest = self.warehouse.publish(run, config, figures, self.progress.seconds)
+        logs.about(stage=None)
         line = self._done(manifest)
         if self.status:
             self.status.stage(None, self.progress.seconds)
@@ -123,7 +130,7 @@ class Job:
 
     def unchanged(self, why: str) -> None:
         """Say why nothing was published, where that is as it should be."""
-        line = self._say(why)
+        line = self._say(why, "unchanged")
         if self.status:
             self.status.end("unchanged", 0, line)
 
@@ -147,16 +154,18 @@ class Job:
         )
         for alarm in self.alarms.raised:
             print(f"{self.name} {self.as_of}: ALARM: {alarm}", file=self.console)
-        return self._say(f"published {tables or manifest['run_id']}" + (f" ({figures})" if figures else ""))
+        text = f"published {tables or manifest['run_id']}" + (f" ({figures})" if figures else "")
+        return self._say(text, "published", rows={name: table["rows"] for name, table in manifest["tables"].items()})
 
     def show(self, table: Table) -> None:
         """Show a table of results."""
         # Where the output is a pipe (spark-submit's own), the width is unknown: wide enough for every column.
         Console(file=self.console, width=120).print(table)
 
-    def _say(self, text: str) -> str:
-        line = f"{self.name} {self.as_of}: {text}, in {time.monotonic() - self.begin:.1f} s"
-        log.info("%s", line)
+    def _say(self, text: str, event: str, **figures: object) -> str:
+        seconds = round(time.monotonic() - self.begin, 1)
+        line = f"{self.name} {self.as_of}: {text}, in {seconds:.1f} s"
+        log.info("%s", line, extra=logs.event(event, seconds=seconds, **figures))
         print(line, file=self.console)
         return line
 
@@ -164,7 +173,7 @@ class Job:
 def main(name: str, description: str | None, arguments: Sequence[str] | None = None) -> int:
     """Run the pipeline `name` as its command line says; returns the exit code."""
     options = _parser(name, description).parse_args(arguments)
-    _log_to_file()
+    logs.begin()
     console = _console()
     try:
         config = configuration.load(options.config, options.set)
@@ -173,10 +182,11 @@ def main(name: str, description: str | None, arguments: Sequence[str] | None = N
             run(pipeline, Job(name, night, config, console, until=options.as_of))
     except Exception as error:
         code, message = _in_words(error)
+        failed = logs.event("failed", exit_code=code)
         if _known(error) is None:
-            log.exception("unexpected failure")
+            log.exception("unexpected failure", extra=failed)
         else:  # below an error: where there is no log file, the line that follows says it all
-            log.warning("%s", message, exc_info=error)
+            log.warning("%s", message, exc_info=error, extra=failed)
         print(f"{name}: {message}", file=console)
         return code
     return 0
@@ -185,6 +195,8 @@ def main(name: str, description: str | None, arguments: Sequence[str] | None = N
 def run(pipeline: Callable[[Job], None], job: Job) -> None:
     """Run a pipeline for a night, with a file that says how it goes."""
     logged = os.environ.get(LOG)
+    logs.about(job=job.name, night=job.as_of.isoformat(), run=None, stage=None)
+    log.info("begins", extra=logs.event("begun"))
     job.status = StatusFile(Path(job.config.warehouse), job.name, job.as_of, logged and Path(logged).name)
     try:
         pipeline(job)
@@ -199,7 +211,7 @@ def _in_words(error: Exception) -> tuple[int, str]:
         return known.exit_code, str(known)
     where = os.environ.get(LOG, "standard error")
     summary = " ".join(_root_message(error).split())[:300]
-    return 1, f"{type(error).__name__}: {summary} (trace in {where})"
+    return 1, f"{type(error).__name__}: {escaped(redacted(summary))} (trace in {where})"
 
 
 def _known(error: Exception) -> HalflifeError | None:
@@ -265,15 +277,6 @@ def _day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no day; write it as 2017-12-01") from error
-
-
-def _log_to_file() -> None:
-    path = os.environ.get(LOG)
-    logging.basicConfig(
-        filename=path,
-        level=logging.INFO if path else logging.ERROR,
-        format="%(asctime)s %(levelname)-5s %(name)s: %(message)s",
-    )
 
 
 def _console() -> TextIO:

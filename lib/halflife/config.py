@@ -682,6 +682,12 @@ class DeliverConfig(Section):
         return value
 
 
+class PseudonymsConfig(Section):
+    """User ids are replaced as they are read, by HMAC-SHA-256 with a key: no table holds one."""
+
+    key_file: str = Field(description="file of the key, of 32 bytes or more, outside the warehouse; one key for ever")
+
+
 class Config(Section):
     """The whole configuration of every job; each job reads its own part."""
 
@@ -690,6 +696,7 @@ class Config(Section):
     event_types: dict[str, EventTypeConfig] = Field(min_length=1)
     users: CatalogueConfig | None = None
     items: CatalogueConfig | None = None
+    pseudonyms: PseudonymsConfig | None = None
     sessionize: SessionizeConfig = SessionizeConfig()
     strength: StrengthConfig = StrengthConfig()
     model: ModelConfig = ModelConfig()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from halflife.escapes import escaped
+from halflife.escapes import escaped, redacted
 
 
 class HalflifeError(Exception):
@@ -14,7 +14,7 @@ class HalflifeError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __str__(self) -> str:
-        return escaped(Exception.__str__(self))
+        return escaped(redacted(Exception.__str__(self)))
 
 
 class ConfigError(HalflifeError):

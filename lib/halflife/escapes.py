@@ -1,13 +1,38 @@
-"""Text that is shown: what an id or a file's name holds is read, and never obeyed by a terminal or a log."""
+"""Text that is shown: a terminal obeys nothing that an id or a file's name holds, and secrets are left out."""
 
 from __future__ import annotations
 
+import os
 import re
+from typing import Any, Final
 
 # Control characters drive a terminal and begin new lines of a log; marks of direction let a text pass for another.
-ACTIVE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+ACTIVE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+HIDDEN: Final = "***"
+SECRET: Final = r"token|secret|passw|sig(?:nature)?\b|credential|api_?key|private|access_?key$"
+# Of a URL: who is before the @, and parameters that are secrets by their name.
+IN_URL: Final = re.compile(rf"""(?<=://)[^/\s"'@]+(?=@)|(?i:(?<=[?&])[^=&\s]*(?:{SECRET})[^=&\s]*=)[^&\s"']+""")
+SHORTEST_SECRET: Final = 8  # characters: anything shorter stands in many a word
 
 
 def escaped(text: str) -> str:
     r"""A text in one line, each active character written as an escape such as \n or \x1b."""
     return ACTIVE.sub(lambda found: found.group().encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def redacted(text: str) -> str:
+    """A text without the credentials in its URLs, and without the values of environment variables that are secrets."""
+    text = IN_URL.sub(lambda found: HIDDEN if "=" not in found[0] else f"{found[0].partition('=')[0]}={HIDDEN}", text)
+    for name, value in os.environ.items():
+        if len(value) >= SHORTEST_SECRET and re.search(SECRET, name, re.IGNORECASE):
+            text = text.replace(value, HIDDEN)
+    return text
+
+
+def redacted_tree(tree: Any) -> Any:
+    """The same for all text in what JSON can hold."""
+    if isinstance(tree, dict):
+        return {name: redacted_tree(value) for name, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [redacted_tree(value) for value in tree]
+    return redacted(tree) if isinstance(tree, str) else tree

@@ -14,6 +14,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.status import Status
 
+from halflife.logs import event
+
 log = logging.getLogger(__name__)
 
 # spark-submit pipes a Python driver's output, so the driver cannot see whether a person is watching: the launcher
@@ -51,12 +53,14 @@ class Progress:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage of the job and show it while it runs."""
-        log.info("stage %s begins", name)
+        log.info("stage %s begins", name, extra=event("stage begun"))
         begin = time.monotonic()
         with self._shown(name, begin):
             yield
         self.seconds[name] = round(time.monotonic() - begin, 1)
-        log.info("stage %s took %.1f s", name, self.seconds[name])
+        log.info(
+            "stage %s took %.1f s", name, self.seconds[name], extra=event("stage done", seconds=self.seconds[name])
+        )
         if self.console:
             self.console.print(f"  [green]done[/] {name:<12} {self.seconds[name]:6.1f} s  [dim]{self._message}[/]")
         self._message = ""

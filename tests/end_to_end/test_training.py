@@ -256,7 +256,7 @@ def test_a_killed_job_ends_in_time_and_goes_on(whole: Job, history: Job, tmp_pat
         assert "run again: it goes on from epoch" in shown
     assert not (tmp_path / "warehouse/_nights/train").exists()
     job.run("train", NIGHT, *SETTINGS)
-    log = max((tmp_path / "logs").glob("train-*"), key=lambda path: path.stat().st_mtime).read_text()
+    log = max((tmp_path / "logs").glob("train-*.log"), key=lambda path: path.stat().st_mtime).read_text()
     assert "goes on from a checkpoint: epoch" in log
     assert same(job.metrics(), whole.metrics())
 

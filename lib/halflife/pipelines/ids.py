@@ -16,7 +16,7 @@ from halflife.command import Job
 from halflife.config import CatalogueConfig
 from halflife.forgetting import Request
 from halflife.pipelines import history
-from halflife.transformations import features, indexes
+from halflife.transformations import features, indexes, pseudonyms
 from halflife.transformations.indexes import ITEM, REASON, USER
 from halflife.warehouse import Run
 
@@ -106,6 +106,8 @@ def stage_items(job: Job, night: Run, before: date | None, found: Census) -> Non
 def _listed(job: Job, table: str, catalogue: CatalogueConfig, id_column: str) -> DataFrame:
     """A catalogue's rows. Raises AuditError where two have the same id."""
     listed = sources.read_catalogue(job.spark, table, catalogue).withColumnRenamed("id", id_column)
+    if table == "users" and job.pseudonyms is not None:
+        listed = listed.withColumn(id_column, pseudonyms.of(F.col(id_column), job.pseudonyms))
     audit.unique(f"{table}.path {catalogue.path}", listed, id_column)
     return listed
 

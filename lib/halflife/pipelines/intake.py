@@ -16,7 +16,7 @@ from halflife.command import Job
 from halflife.errors import InputMissingError
 from halflife.forgetting import Request
 from halflife.nights import instant
-from halflife.transformations import bots, cleaning, duplicates, missing
+from halflife.transformations import bots, cleaning, duplicates, missing, pseudonyms
 from halflife.warehouse import Run
 
 # So many judged rows, or fewer, are written down before the steps that work on them.
@@ -46,6 +46,8 @@ def read(
     Raises InputMissingError where there is not one row.
     """
     raws = [(intake, sources.read(job.spark, intake)) for intake in found if intake.files]
+    if job.pseudonyms is not None:
+        raws = [(intake, pseudonyms.records(raw, job.pseudonyms)) for intake, raw in raws]
     rows_read = _rows_read([raw for _, raw in raws])
     rows = sum(rows_read.values())
     if not rows and not job.config.sessionize.allow_empty_night:

@@ -14,6 +14,7 @@ from halflife.pipelines import history, ids, intake
 from halflife.warehouse import Run, digests
 
 READS = ("sources", "event_types", "users", "items", "sessionize", "strength")
+KEY_ID = "pseudonyms"  # of the key that the users' pseudonyms are made with
 
 
 def run(job: Job) -> None:
@@ -21,6 +22,8 @@ def run(job: Job) -> None:
     store, config = job.warehouse, job.config
     before = store.last_night("sessionize", job.as_of)
     _same_types(job, before)
+    key_id = None if job.pseudonyms is None else job.pseudonyms.key_id
+    _same_key(job, key_id)
     intakes = [sources.find(name, source, before, job.as_of) for name, source in config.sources.items()]
     catalogues = [catalogue.path for catalogue in (config.users, config.items) if catalogue is not None]
     asked = forgetting.requests(store)
@@ -30,6 +33,7 @@ def run(job: Job) -> None:
         "files": [intake.fingerprint() for intake in intakes],
         "catalogues": [sources.fingerprint(sources.matching(path)) for path in catalogues],
         "forgotten": sorted(path.name for path in asked),
+        **({} if key_id is None else {KEY_ID: key_id}),
     }
     job.publish(inputs, lambda night: _stage(job, night, before, intakes, list(asked.values())))
     forgetting.erase(store, made=job.as_of)
@@ -52,6 +56,20 @@ def _same_types(job: Job, before: date | None) -> None:
         raise ConfigError(
             f"event_types: the published events have {', '.join(known)}, in this order; add new types behind them"
         )
+
+
+def _same_key(job: Job, key_id: str | None) -> None:
+    """Raises ConfigError where the published users have other pseudonyms: all their histories would begin anew."""
+    last = max(job.warehouse.nights("sessionize"), default=None)
+    manifest = None if last is None else job.warehouse.manifest("sessionize", last)
+    if manifest is None or (known := manifest["inputs"].get(KEY_ID)) == key_id:
+        return
+    have = "users by their ids" if known is None else f"pseudonyms of the key {known}"
+    now = "there is none now" if key_id is None else f"that in pseudonyms.key_file is {key_id}"
+    raise ConfigError(
+        f"pseudonyms: the published nights have {have}, and {now}; go on as before, or name another warehouse and "
+        "run all nights there"
+    )
 
 
 def _made_with(job: Job, night: date) -> dict[str, Any]:

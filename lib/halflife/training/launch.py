@@ -19,6 +19,7 @@ import pandas as pd
 
 from halflife.config import Config, TrainConfig
 from halflife.errors import ConfigError, HalflifeError, InputMissingError
+from halflife.escapes import redacted_tree
 from halflife.model import artifact
 from halflife.training import checkpoint, feed, horovodrun
 from halflife.training.fit import fitted_half_life
@@ -94,7 +95,7 @@ def train_model(
         sequence_length=config.sessionize.sequence_length,
         model=config.model,
         train=config.train,
-        config=config.model_dump(mode="json", include={"model", "train", "sessionize", "event_types"}),
+        config=redacted_tree(config.model_dump(mode="json", include={"model", "train", "sessionize", "event_types"})),
         keep=keep.checkpoints.resolve(),
         champion=champion,
         events=None if keep.events is None else keep.events.resolve(),
