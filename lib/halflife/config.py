@@ -616,6 +616,10 @@ class AlarmsConfig(Section):
         default=AlarmConfig(low=0.5, high=2.0),
         description="evaluate: of a matured night, the mean score over the share of pairs that came true",
     )
+    repeat_calibration: AlarmConfig = Field(
+        default=AlarmConfig(low=0.5, high=2.0),
+        description="evaluate: the same of pairs that had events before, which another user's scores do not foretell",
+    )
     log_loss_lead: AlarmConfig = Field(
         default=AlarmConfig(low=0.0),
         description="evaluate: how much lower the scores' log loss is than that of popularity, of the latter",

@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -191,3 +192,16 @@ def test_a_model_is_judged_over_its_seeds_beside_the_best_baseline(scripts: Any)
     verdicts = seeds.verdicts([seeds.figures_of(rows(ndcg)) for ndcg in (0.20, 0.23)])
     assert [reached for _, reached in verdicts] == [True, True, False, False, True]
     assert verdicts[0][0].startswith("ndcg@10 / tuned half-life: 1.07, ")
+
+
+def test_tables_of_scores_are_compared_pair_by_pair(scripts: Any, tmp_path: Path) -> None:
+    def table(name: str, items: list[str], scores: list[float]) -> list[str]:
+        columns = {"user_id": ["u"] * len(items), "item_id": items, "score": np.array(scores, dtype=np.float32)}
+        pq.write_table(pa.table(columns), tmp_path / name)
+        return [str(tmp_path / name)]
+
+    these, difference = table("these", ["a", "b", "c"], [0.1, 0.2, 0.3]), scripts("bench_rebuild").difference
+    found = difference(these, table("those", ["a", "b", "d"], [0.1, 0.25, 0.3]))
+    assert (found.rows, found.other_pairs, found.differ) == (3, 1, 1)
+    assert found.largest == pytest.approx(0.05)
+    assert difference(these, table("shorter", ["a", "b"], [0.1, 0.2])).other_pairs == 1

@@ -13,16 +13,17 @@ NIGHT = date(2026, 3, 1)
 
 
 def rows(**values: float) -> list[MetricRow]:
-    """Rows from model__metric=value, with a difference and a segment beside each that must not count."""
+    """Rows from model__metric=value, with a difference and segments beside each of which only known pairs count."""
     found = []
     for name, value in values.items():
         model, metric = name.split("__")
         row = MetricRow(NIGHT, model, "all", metric.replace("_at_", "@"), value, 5)
         found += [row._replace(segment="item:new", value=9.0), row, row._replace(baseline="als", value=7.0)]
+        found += [row._replace(segment="item:repeat", value=value**2)]
     return found
 
 
-def test_the_figures_are_calibration_and_the_leads_over_popularity() -> None:
+def test_the_figures_are_calibrations_and_the_leads_over_popularity() -> None:
     every = rows(
         ours__mean_score=0.3,
         ours__base_rate=0.2,
@@ -32,7 +33,8 @@ def test_the_figures_are_calibration_and_the_leads_over_popularity() -> None:
         popularity__ndcg_at_10=0.1,
     )
     found = trust.figures(every, "ours", "list", 10)
-    assert found == pytest.approx({"calibration": 1.5, "log_loss_lead": 0.25, "ndcg_lead": 0.15})
+    expected = {"calibration": 1.5, "repeat_calibration": 2.25, "log_loss_lead": 0.25, "ndcg_lead": 0.15}
+    assert found == pytest.approx(expected)
 
 
 def test_what_was_not_measured_is_left_out() -> None:
