@@ -136,7 +136,7 @@ class Job:
 
     def delivered(self, what: str) -> None:
         """Say what a run brought to where others read it."""
-        line = self._say(what)
+        line = self._say(what, "delivered")
         if self.status:
             self.status.end("delivered", 0, line)
 
