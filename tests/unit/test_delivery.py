@@ -463,6 +463,15 @@ def test_statistics_leave_out_columns_that_a_row_group_does_not_tell(tmp_path: P
     }
 
 
+def test_a_log_of_ten_entries_gets_a_checkpoint_that_readers_begin_with(tmp_path: Path) -> None:
+    team = Team(tmp_path / "team", str(tmp_path / "lake"))
+    for place in range(10):
+        team.publish(NIGHT + timedelta(days=place), 1)
+        team.deliver(NIGHT + timedelta(days=place))
+    assert (tmp_path / "lake" / "metrics" / "_delta_log" / "_last_checkpoint").exists()
+    assert len(team.lake().files) == 10
+
+
 def test_equal_files_count_as_often_as_they_are() -> None:
     digest = "d" * 64
     files = [Stored(Path(name), {"rows": 1, "sha256": digest}) for name in ("a", "b")]

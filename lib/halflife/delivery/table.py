@@ -87,6 +87,7 @@ class LakeTable:
         if self._table is None:
             keep = f"interval {replaced_days} days"
             kept = {"delta.deletedFileRetentionDuration": keep, "delta.logRetentionDuration": keep}
+            kept["delta.checkpointInterval"] = "10"  # a reader fetches each later entry of the log by itself
             with _in_words(self.address):
                 self._table = DeltaTable.create(
                     self.address, wanted, "ignore", partition_by=[PARTITION], name=name, configuration=kept
