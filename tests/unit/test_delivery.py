@@ -393,7 +393,8 @@ def test_duckdb_reads_the_files_that_the_log_lists(tmp_path: Path) -> None:
     team.publish(NIGHT, 1, 2)
     team.deliver(NIGHT)
     files = DeltaTable(f"{team.address}/metrics").file_uris()
-    assert duckdb.read_parquet(files, hive_partitioning=True).aggregate("as_of, sum(value)").fetchall() == [(NIGHT, 3)]
+    rows = duckdb.connect().read_parquet(files, hive_partitioning=True)
+    assert rows.aggregate("as_of, sum(value)").fetchall() == [(NIGHT, 3)]
 
 
 def test_a_file_that_is_not_as_it_was_published_is_not_delivered(team: Team) -> None:
