@@ -89,6 +89,7 @@ def test_a_run_holds_its_folder_until_it_is_published_and_the_folder_removed(
     monkeypatch.setattr(train, "digests", lambda *_: {})
     monkeypatch.setattr(shutil, "rmtree", rmtree)
     job: Any = MagicMock(config=Config.model_validate(BASE), as_of=NIGHT, publish=publish, console=None)
+    job.name = "train"  # MagicMock(name=...) names the mock
     job.warehouse.last_night.return_value = None
     train.run(job)
     assert held == (["before", "refused"] if refused else ["before", "published", "removed"])
