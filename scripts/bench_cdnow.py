@@ -40,14 +40,19 @@ NIGHT: Final = date(1997, 10, 1)
 HELD_OUT_DAYS: Final = 273
 HALF_LIVES_DAYS: Final = (30.0, 60.0, 90.0)
 TO_BEAT: Final = {"auc": 0.7688, "spearman": 0.4852}
-# One item, few events a user: little to encode, and no order of items to learn.
+# One item, few events a user: little to encode, and no order of items to learn. All customers came within three months,
+# and most never came back: what held in spring is wrong in autumn, so examples are recent, and a channel of two years
+# keeps those who left from rising to the popularity of the shop again. Chosen by the loss on the last 28 days before
+# the night: .3313 with recency_days 90 and 8 epochs, .3291 with 30, .3277 so; AUC .7658, .7677 and .7698.
 SECTIONS: Final[dict[str, Any]] = {
     "sessionize": {"sequence_length": 10},
-    "model": {"half_lives_days": [7.0, 30.0, 120.0], "half_life_days": 60.0, "horizon_days": 28.0}
+    "model": {"half_lives_days": [7.0, 30.0, 120.0, 700.0], "half_life_days": 60.0, "horizon_days": 28.0}
     | {"vector_size": 8, "lstm_units": [16, 8], "jump_units": 16},
     "train": {
         "validation_days": 28,
         "users_per_batch": 256,
+        "recency_days": 14,
+        "epochs": 16,
         "ranking_weight": 0.0,
         "gate": "warn",
         "tensorboard": None,
