@@ -614,7 +614,7 @@ class AlarmsConfig(Section):
     )
     calibration: AlarmConfig = Field(
         default=AlarmConfig(low=0.5, high=2.0),
-        description="evaluate: of a matured night, the mean score over the share of pairs that came true",
+        description="evaluate: of a matured night, pairs that the scores foretell over those that came true",
     )
     repeat_calibration: AlarmConfig = Field(
         default=AlarmConfig(low=0.5, high=2.0),

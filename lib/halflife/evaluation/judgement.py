@@ -63,6 +63,7 @@ def judge(counted: pd.DataFrame, options: EvaluateConfig) -> Judgement | None:
     wide, drawn = by_bucket.sum(axis=1), np.einsum("rb,sbk->srk", counts, by_bucket[:2], optimize=True)
     values["auc"] = float(metrics.auc(pairs, positives))
     replicates["auc"] = metrics.auc(drawn[0], drawn[1]) - metrics.auc(wide[0], wide[1]) + values["auc"]
+    values["pairs"] = float(totals["pairs"])
     values["calibration_error"] = metrics.calibration_error(pairs, positives, score_sum, options.calibration_bins)
     known = {name: values[name] for name in sorted(values) if not np.isnan(values[name])}
     alone = (of_bucket["pairs"] > 0).sum() < 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from functools import cache
-from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,39 @@ def code_version(job: str) -> str:
 
 def sources(job: str) -> list[Path]:
     """The library's files that the pipeline of a job imports, at its start or within a function, by name."""
-    finder = ModuleFinder(path=[str(LIBRARY.parent)])
-    finder.run_script(str(LIBRARY / "pipelines" / f"{job}.py"))
-    return sorted(Path(file) for module in finder.modules.values() if (file := getattr(module, "__file__", None)))
+    found: set[Path] = set()
+    new = {LIBRARY / "pipelines" / f"{job}.py"}
+    while new:
+        found |= new
+        imported = (name for file in new for name in _imports(file))
+        new = {file for name in imported for file in _files(name)} - found
+    return sorted(found)
+
+
+def _imports(file: Path) -> Iterator[str]:
+    """Dotted names that a file imports, of modules or of what is in them; not what is for type checkers alone."""
+    nodes: list[ast.AST] = [ast.parse(file.read_bytes())]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{each.name}" for each in node.names)
+        nodes.extend(ast.iter_child_nodes(node))
+
+
+def _files(name: str) -> Iterator[Path]:
+    """The library's files that `import name` runs: those of the packages above it too, but for the library's own.
+
+    That one has a version and a name that is looked up when a reader asks for it.
+    """
+    parts = name.split(".")
+    if parts[0] != halflife.__name__:
+        return
+    for depth in range(1, len(parts)):
+        module = LIBRARY.joinpath(*parts[1 : depth + 1])
+        for file in (module.with_suffix(".py"), module / "__init__.py"):
+            if file.is_file():
+                yield file
