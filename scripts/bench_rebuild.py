@@ -126,20 +126,25 @@ def _words(store: Warehouse, night: date) -> str:
     return f"{encoded:,} users encoded, {skipped:,} carried over; {stages}"
 
 
-def _files(store: Warehouse, night: date) -> list[str]:
-    return [str(file.path) for file in store.files("scores", night)]
+def _files(store: Warehouse, night: date) -> list[Path]:
+    return [file.path for file in store.files("scores", night)]
 
 
-def difference(these: Sequence[str], those: Sequence[str]) -> Difference:
-    """Between the files of two tables of scores, both sorted by user and item."""
-    found = duckdb.execute(
-        """SELECT count(*), count_if(a.user_id IS DISTINCT FROM b.user_id OR a.item_id IS DISTINCT FROM b.item_id),
-            count_if(a.score IS DISTINCT FROM b.score), max(abs(a.score - b.score))
-        FROM read_parquet(?) a POSITIONAL JOIN read_parquet(?) b""",
-        [list(these), list(those)],
-    ).fetchone()
+def difference(these: Sequence[Path], those: Sequence[Path]) -> Difference:
+    """Between the files of two tables of scores, both sorted by user and item, whatever the files are called."""
+    query = """SELECT count(*), count_if(a.user_id IS DISTINCT FROM b.user_id OR a.item_id IS DISTINCT FROM b.item_id),
+        count_if(a.score IS DISTINCT FROM b.score), max(abs(a.score - b.score))
+        FROM read_parquet(?) a POSITIONAL JOIN read_parquet(?) b"""
+    files = [[str(file) for file in sorted(each, key=_first_user)] for each in (these, those)]
+    with duckdb.connect() as database:
+        found = database.execute(query, files).fetchone()
     assert found is not None  # an aggregate without groups has one row
     return Difference(*found)
+
+
+def _first_user(scores: Path) -> str:
+    first: str = pq.ParquetFile(scores).read_row_group(0, columns=["user_id"])["user_id"][0].as_py()
+    return first
 
 
 if __name__ == "__main__":

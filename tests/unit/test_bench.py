@@ -194,14 +194,18 @@ def test_a_model_is_judged_over_its_seeds_beside_the_best_baseline(scripts: Any)
     assert verdicts[0][0].startswith("ndcg@10 / tuned half-life: 1.07, ")
 
 
-def test_tables_of_scores_are_compared_pair_by_pair(scripts: Any, tmp_path: Path) -> None:
-    def table(name: str, items: list[str], scores: list[float]) -> list[str]:
-        columns = {"user_id": ["u"] * len(items), "item_id": items, "score": np.array(scores, dtype=np.float32)}
+def test_tables_of_scores_are_compared_pair_by_pair_whatever_their_files_are_called(
+    scripts: Any, tmp_path: Path
+) -> None:
+    def table(name: str, user: str, items: list[str], scores: list[float]) -> Path:
+        columns = {"user_id": [user] * len(items), "item_id": items, "score": np.array(scores, dtype=np.float32)}
         pq.write_table(pa.table(columns), tmp_path / name)
-        return [str(tmp_path / name)]
+        return tmp_path / name
 
-    these, difference = table("these", ["a", "b", "c"], [0.1, 0.2, 0.3]), scripts("bench_rebuild").difference
-    found = difference(these, table("those", ["a", "b", "d"], [0.1, 0.25, 0.3]))
-    assert (found.rows, found.other_pairs, found.differ) == (3, 1, 1)
+    difference = scripts("bench_rebuild").difference
+    these = [table("2", "ann", ["a"], [0.9]), table("1", "bob", ["a", "b", "c"], [0.1, 0.2, 0.3])]
+    first = table("3", "ann", ["a"], [0.9])
+    found = difference(these, [first, table("4", "bob", ["a", "b", "d"], [0.1, 0.25, 0.3])])
+    assert (found.rows, found.other_pairs, found.differ) == (4, 1, 1)
     assert found.largest == pytest.approx(0.05)
-    assert difference(these, table("shorter", ["a", "b"], [0.1, 0.2])).other_pairs == 1
+    assert difference(these, [first, table("5", "bob", ["a", "b"], [0.1, 0.2])]).other_pairs == 1
