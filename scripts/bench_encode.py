@@ -25,7 +25,7 @@ from halflife.model.architecture import Architecture
 PEERS = ("keras_udf", "predict_batch_udf")
 CONTESTANTS = ("ours", *PEERS)
 ITEMS, EVENT_TYPES, ACTIVE_SHARE, CLOSE = 10_000, 3, 0.02, 1e-5
-USERS_PER_FILE = 20_000
+USERS_PER_FILE = SessionizeConfig().users_per_file
 ABOUT = """\
 everyone: seconds to read, encode and write all users; active: the same for 2 % of them, in the same JVM
 ours: NumPy in the workers of an Arrow UDF
@@ -36,9 +36,10 @@ def generate(users: int, folder: Path, seed: int = 7) -> None:
     """Sequences of users with 1 to L events as the sessionize job publishes them, the active ones, and a model."""
     rng, length = np.random.default_rng(seed), SessionizeConfig().sequence_length
     (folder / "sequences").mkdir(parents=True)
-    for begin in range(0, users, USERS_PER_FILE):
+    for band, begin in enumerate(range(0, users, USERS_PER_FILE)):
         index = np.arange(begin, min(begin + USERS_PER_FILE, users), dtype=np.int32)
-        pq.write_table(_sequences(index, length, rng), folder / "sequences" / f"{begin}.parquet", compression="zstd")
+        file = folder / "sequences" / f"{band}.parquet"
+        pq.write_table(_sequences(index, length, rng), file, compression="lz4", use_dictionary=False)  # as the job does
     (folder / "active").mkdir()
     active = rng.choice(users, max(int(users * ACTIVE_SHARE), 1), replace=False).astype(np.int32)
     pq.write_table(pa.table({"user_index": active}), folder / "active" / "active.parquet")

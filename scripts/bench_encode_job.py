@@ -118,13 +118,16 @@ def main() -> None:
     spark.range(1).count()
     sequences = spark.read.parquet(str(options.folder / "sequences"))
     active = spark.read.parquet(str(options.folder / "active"))
+    if options.way == "ours":
+        files = {int(file.stem): file for file in (options.folder / "sequences").iterdir()}
+        due = encode.sequences_of(active, files, SessionizeConfig().users_per_file, min(len(files), 8))
+    else:
+        due = sequences.join(active, on="user_index", how="left_semi")
     seconds = []
-    for name, users in (
-        ("everyone", sequences.repartition(2, "user_index")),
-        ("active", sequences.join(active, on="user_index", how="left_semi").repartition(2, "user_index")),
-    ):
+    for name, users in (("everyone", sequences), ("active", due)):
         begin = time.perf_counter()
-        WAYS[options.way](users, options.folder / "model").write.parquet(str(options.out / name))
+        states = WAYS[options.way](users.repartition(2, "user_index"), options.folder / "model")
+        states.write.parquet(str(options.out / name))
         seconds.append(time.perf_counter() - begin)
     print(json.dumps({"seconds": seconds[0], "later": seconds[1:]}))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,3 +47,13 @@ def ranges(described: pq.FileMetaData, column: str) -> tuple[Floats, Floats]:
             known = told is not None and told.has_min_max
             lowest[number], highest[number] = (told.min, told.max) if known else (-np.inf, np.inf)
     return lowest, highest
+
+
+def rows_of(
+    file: pq.ParquetFile, groups: Iterable[int], users: NDArray[Any], columns: Sequence[str]
+) -> Iterator[pa.Table]:
+    """The rows of some users in some row groups of a file: of each group the user column is read first."""
+    for group in groups:
+        of_users = np.isin(file.read_row_group(group, ["user_index"], use_threads=False)["user_index"], users)
+        if of_users.any():
+            yield file.read_row_group(group, columns, use_threads=False).filter(pa.array(of_users))

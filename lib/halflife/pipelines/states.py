@@ -15,6 +15,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from halflife import audit
 from halflife.command import Job
+from halflife.histories import walk
 from halflife.memory import Pace
 from halflife.model.artifact import Model
 from halflife.scoring import bands, encode, update
@@ -77,18 +78,25 @@ def stage_user_states(
     job: Job, night: Run, kept: date | None, changed: Changes, model: Model, directory: Path
 ) -> tuple[int, int]:
     """Encode exactly the users with new events, carry over the others; returns how many of each."""
-    sequences = job.warehouse.read(job.spark, "sequences", job.as_of)
+    store = job.warehouse
+    files = store.files("sequences", job.as_of)
     active = changed.rows.select("user_index").distinct()
+    if kept is None:
+        sequences = store.read(job.spark, "sequences", job.as_of)
+    else:
+        by_bucket = {walk.bucket_of(file.part): file.path for file in files}
+        made_with = (store.manifest("sessionize", job.as_of) or {})["config"]["sessionize"]
+        tasks = min(len(files), TASKS_PER_CORE * job.cores)
+        sequences = encode.sequences_of(active, by_bucket, made_with["users_per_file"], tasks)
     # As many tasks as cores: each loads the model once, and a user costs the same wherever it lies.
-    due = sequences.join(active, on="user_index", how="left_semi").repartition(job.cores, "user_index")
-    states = encode.user_states(due, directory)
+    states = encode.user_states(sequences.repartition(job.cores, "user_index"), directory)
     if kept is not None:  # also users of whom nothing is encoded: their events are all gone
         states = states.unionByName(active, allowMissingColumns=True)
     readouts_bytes = 4 * len(model.half_lives_days) * model.vector_size
     written = _write(job, night, kept, "user_states", states, (), update.user_states, readouts_bytes, "readouts")
     # Counted by the tasks that wrote them: what came out of the network, not what should have gone in.
     users, everyone = sum(row["counted"] for row in written), night.rows("user_states")
-    audit.same_count("user_states", everyone, sequences.count())
+    audit.same_count("user_states", everyone, sum(file.described["rows"] for file in files))
     return users, everyone - users
 
 

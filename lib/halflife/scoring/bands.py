@@ -77,7 +77,7 @@ def written(batches: Iterable[pa.RecordBatch], bands: Bands, change: Change) -> 
 
     Where there is no old file, `change` gets the changes of a band in several parts, each of whole users.
     """
-    for band, chunks in _by_band(batches):
+    for band, chunks in by_band(batches):
         file = bands.folder / f"{part_of(band)}-{uuid.uuid4().hex}.parquet"
         counts: list[int] = []
         chunks = _counted(chunks, bands.counted, counts)
@@ -96,7 +96,7 @@ def _counted(chunks: Iterable[pa.Table], column: str, counts: list[int]) -> Iter
         yield chunk
 
 
-def _by_band(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, Iterator[pa.Table]]]:
+def by_band(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, Iterator[pa.Table]]]:
     """Each band with its rows, batch after batch; they must be taken before the next band is."""
     pieces = (piece for batch in batches for piece in _pieces(pa.Table.from_batches([batch]), "band"))
     for band, of_band in groupby(pieces, key=lambda piece: piece["band"][0].as_py()):

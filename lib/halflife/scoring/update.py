@@ -133,11 +133,8 @@ def _events_of(path: Path, pairs: Keys, users: Keys) -> Iterator[pa.Table]:
     if not len(groups):
         return
     with pq.ParquetFile(path, memory_map=True) as file:
-        for group in groups.tolist():
-            of_users = np.isin(file.read_row_group(group, ["user_index"], use_threads=False)["user_index"], users)
-            if of_users.any():
-                rows = file.read_row_group(group, EVENT_SCHEMA.names, use_threads=False).filter(pa.array(of_users))
-                yield rows.filter(pa.array(np.isin(_keys(rows), pairs))).select(EVENT_SCHEMA.names).cast(EVENT_SCHEMA)
+        for rows in arrow.rows_of(file, groups.tolist(), users, EVENT_SCHEMA.names):
+            yield rows.filter(pa.array(np.isin(_keys(rows), pairs))).select(EVENT_SCHEMA.names).cast(EVENT_SCHEMA)
 
 
 def added_up(states: pa.Table, rules: Rules) -> pa.Table:
