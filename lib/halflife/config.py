@@ -526,6 +526,9 @@ class EvaluateConfig(Section):
     )
     first_night: date | None = Field(default=None, description="to judge; null: the first that was scored")
     last_night: date | None = Field(default=None, description="to judge; null: the last whose horizon has passed")
+    newest_nights: PositiveInt | None = Field(
+        default=None, description="judge only the last of those, and none is no error: 1 for a nightly chain"
+    )
     min_users_per_item: PositiveInt = 5
     baselines: tuple[Baseline, ...] = Field(
         default=get_args(Baseline), description="what the model is compared with; fewer take less time"

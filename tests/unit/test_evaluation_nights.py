@@ -42,7 +42,7 @@ def job(warehouse: Path, as_of: date, **sections: Any) -> Job:
     return Job("evaluate", as_of, config, sys.stderr, until=as_of)
 
 
-def judged(warehouse: Path, as_of: date, **options: str) -> list[date]:
+def judged(warehouse: Path, as_of: date, **options: str | int) -> list[date]:
     return evaluate.matured(job(warehouse, as_of, evaluate=options))
 
 
@@ -61,6 +61,27 @@ def test_a_range_of_nights_can_be_asked_for(warehouse: Path) -> None:
 def test_a_night_too_young_is_no_night_to_judge(warehouse: Path) -> None:
     with pytest.raises(InputMissingError, match="horizon lies before 2026-03-02"):
         judged(warehouse, date(2026, 3, 2))
+
+
+def test_the_newest_nights_can_be_asked_for_before_there_are_any(warehouse: Path) -> None:
+    assert judged(warehouse, date(2026, 3, 9), newest_nights=1) == [NIGHTS[1]]
+    assert judged(warehouse, date(2026, 3, 2), newest_nights=1) == []
+    evaluate.run(job(warehouse, date(2026, 3, 1), evaluate={"newest_nights": 1}))
+    assert Warehouse(warehouse).nights("evaluate") == []
+
+
+def test_a_night_is_judged_by_the_model_that_scored_it_though_another_was_trained_that_day(tmp_path: Path) -> None:
+    store, night = Warehouse(tmp_path), NIGHTS[1]
+    published.publish_model(store)
+    published.publish_model(store, night, seed=4)
+    old, new = (store.manifest("train", trained) for trained in (published.TRAINED, night))
+    assert old is not None
+    assert new is not None
+    judging = job(tmp_path, date(2026, 4, 1))
+    assert evaluate.trained(judging, night, old["metrics"]["version"]) == published.TRAINED
+    assert evaluate.trained(judging, night, new["metrics"]["version"]) == night
+    with pytest.raises(InputMissingError, match="not published any more"):
+        evaluate.trained(judging, published.TRAINED, new["metrics"]["version"])
 
 
 def test_a_night_is_held_against_those_that_the_same_run_judged_before_it(

@@ -37,6 +37,9 @@ def run(job: Job) -> None:
     store = job.warehouse
     store.path("events", job.as_of)  # what happened until then must have been sessionized
     nights = matured(job)
+    if not nights:
+        job.unchanged("nothing to do: no night was scored yet whose horizon has passed")
+        return
     inputs = {
         "config": job.config.model_dump(mode="json", include={"evaluate"}),
         "sessionize": digests(store.manifest("sessionize", job.as_of)),
@@ -46,19 +49,23 @@ def run(job: Job) -> None:
 
 
 def matured(job: Job) -> list[date]:
-    """The scored nights that are asked for, of which all that they foretold has happened by now."""
+    """The scored nights that are asked for, of which all that they foretold has happened by now.
+
+    Raises InputMissingError where there is none, unless the newest are asked for, whichever there are.
+    """
     first, last = job.config.evaluate.first_night or date.min, job.config.evaluate.last_night or date.max
     nights = []
     for night in job.warehouse.nights("score"):
         ripe = instant(night) + timedelta(days=_figures(job, night)["horizon_days"]) <= instant(job.as_of)
         if ripe and first <= night <= last:
             nights.append(night)
-    if not nights:
+    newest = job.config.evaluate.newest_nights
+    if not nights and newest is None:
         asked = "" if (first, last) == (date.min, date.max) else " from evaluate.first_night to last_night"
         raise InputMissingError(
             f"no night was scored{asked} whose horizon lies before {job.as_of}: score nights first, or evaluate later"
         )
-    return nights
+    return nights[-(newest or len(nights)) :]
 
 
 def _figures(job: Job, night: date) -> dict[str, Any]:
@@ -162,6 +169,19 @@ def _night(job: Job, night: date) -> Night:
     )
 
 
+def trained(job: Job, night: date, version: str) -> date:
+    """When the model that scored `night` was trained: not always the last one, which may have come later that day.
+
+    Raises InputMissingError where it is published no more.
+    """
+    for each in reversed(job.warehouse.nights("train")):
+        if each <= night and (job.warehouse.manifest("train", each) or {})["metrics"].get("version") == version:
+            return each
+    raise InputMissingError(
+        f"scores of {night} were made by model {version}, which is not published any more: score the night again"
+    )
+
+
 def _whole(made_with: Mapping[str, Any]) -> bool:
     """Whether a night's score table has every pair and each of its numbers: else there are no sums over all pairs."""
     parts = (("output", "all"), ("floor", 0.0), ("layout", "rows"))
@@ -171,14 +191,8 @@ def _whole(made_with: Mapping[str, Any]) -> bool:
 def _scorer(job: Job, night: date, items: DataFrame) -> ModelScorer:
     """The model that scored a night, by its version, over the night's items."""
     figures = _figures(job, night)
-    trained = job.warehouse.last_night("train", night, inclusive=True)
     if figures["model_kind"] == "exponential":
         return ModelScorer.exponential(figures["half_lives_days"], figures["horizon_days"], items.count())
-    model = artifact.load(job.warehouse.path("models", trained or night))
-    if model.version != figures["model"]:
-        raise InputMissingError(
-            f"scores of {night} were made by model {figures['model']}, but {model.version} is published now: "
-            f"score the night again"
-        )
+    model = artifact.load(job.warehouse.path("models", trained(job, night, figures["model"])))
     side = model.item_side(items.count(), items.where(F.col("item_index") >= model.items).toPandas())
     return ModelScorer(model.half_lives_days, model.horizon_days, side.bias, side.vectors)
