@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     doctor.set_defaults(run=_doctor)
     for add in (_add_forget, _add_explain, _add_top, _add_diff, _add_audience):
         add(commands)
+    _add_ready(_command(commands, "ready", "is there what a job needs for a night? exit code 3 where it is not yet"))
     add_report(_command(commands, "report", "write the report of a published night, one HTML file, and name it"))
     add_runs(_command(commands, "runs", "the history of runs: what was published or failed, rows, seconds by stage"))
     add_verify(_command(commands, "verify", "is every published file there, byte for byte?"))
@@ -71,6 +72,12 @@ def _add_forget(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="what happened from this day on stays",
     )
     forget.set_defaults(run=_forget)
+
+
+def _add_ready(ready: argparse.ArgumentParser) -> None:
+    ready.add_argument("job", choices=("sessionize", "train", "score"))
+    ready.add_argument("--as-of", type=date.fromisoformat, required=True, metavar="YYYY-MM-DD", help="the night")
+    ready.set_defaults(run=_ready)
 
 
 def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -124,6 +131,17 @@ def _doctor(_: argparse.Namespace) -> int:
     from halflife import doctor
 
     return doctor.main([])
+
+
+def _ready(options: argparse.Namespace) -> int:
+    from halflife.pipelines import sessionize
+
+    config, store = configured(options)
+    if options.job == "sessionize":
+        print(f"{sessionize.ready(store, config, options.as_of)} files for the night of {options.as_of}")
+    else:
+        print(store.path("events", options.as_of))
+    return 0
 
 
 def _night(options: argparse.Namespace) -> PublishedNight:

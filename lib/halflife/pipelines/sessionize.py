@@ -8,10 +8,11 @@ from typing import Any
 
 from halflife import forgetting, sources
 from halflife.command import Job
-from halflife.errors import ConfigError
+from halflife.config import Config
+from halflife.errors import ConfigError, InputMissingError
 from halflife.forgetting import Request
 from halflife.pipelines import history, ids, intake
-from halflife.warehouse import Run, digests
+from halflife.warehouse import Run, Warehouse, digests
 
 READS = ("sources", "event_types", "users", "items", "sessionize", "strength")
 KEY_ID = "pseudonyms"  # of the key that the users' pseudonyms are made with
@@ -24,7 +25,7 @@ def run(job: Job) -> None:
     _same_types(job, before)
     key_id = None if job.pseudonyms is None else job.pseudonyms.key_id
     _same_key(job, key_id)
-    intakes = [sources.find(name, source, before, job.as_of) for name, source in config.sources.items()]
+    intakes = find(store, config, job.as_of)
     catalogues = [catalogue.path for catalogue in (config.users, config.items) if catalogue is not None]
     asked = forgetting.requests(store)
     inputs = {
@@ -37,6 +38,23 @@ def run(job: Job) -> None:
     }
     job.publish(inputs, lambda night: _stage(job, night, before, intakes, list(asked.values())))
     forgetting.erase(store, made=job.as_of)
+
+
+def find(store: Warehouse, config: Config, as_of: date) -> list[sources.Intake]:
+    """The files that a night reads: of the days since the last night before it.
+
+    Raises InputMissingError where a file is missing that has to be there.
+    """
+    before = store.last_night("sessionize", as_of)
+    return [sources.find(name, source, before, as_of) for name, source in config.sources.items()]
+
+
+def ready(store: Warehouse, config: Config, as_of: date) -> int:
+    """How many files there are for a night. Raises InputMissingError where the night would end for want of them."""
+    files = sum(len(intake.files) for intake in find(store, config, as_of))
+    if not files and not config.sessionize.allow_empty_night:
+        raise InputMissingError(f"no file for the night of {as_of} in any source")
+    return files
 
 
 def _later_ones_too(job: Job) -> None:
