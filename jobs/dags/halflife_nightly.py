@@ -1,0 +1,39 @@
+"""The night: wait for the day's logs, merge them, score every pair, verify what was published, evaluate, report."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import DAG, CronDataIntervalTimetable
+from halflife_tasks import PARAMS, Ask, SubmitJob, WaitFor, alert, assets, settings
+
+to = settings()
+
+with DAG(
+    "halflife_nightly",
+    description=__doc__,
+    # A run covers the day before its night, whatever Airflow's version makes of a cron expression by default.
+    schedule=CronDataIntervalTimetable(to.nightly, timezone="UTC"),
+    start_date=datetime.combine(to.first_night, datetime.min.time(), UTC) - timedelta(days=1),
+    catchup=to.catch_up,
+    max_active_runs=1,  # each night builds on the one before it
+    default_args=to.default_args,
+    params=PARAMS,
+    tags=["halflife"],
+) as dag:
+    wait_for_events = WaitFor(job="sessionize", to=to, task_id="wait_for_events", on_skipped_callback=alert)
+    # A night whose logs failed their audit must be looked at before the next one takes them in: no night is begun
+    # behind one that failed. One that was skipped, or is marked so, holds up nobody: the next night reads its logs too.
+    sessionize = SubmitJob(job="sessionize", to=to, depends_on_past=True)
+    # Audit and publish are no tasks of their own: the job audits what it has staged, and makes it visible in one rename
+    # where it is still the only run of the night. In tasks apart, what is published might not be what was audited.
+    # A failed audit is exit code 4: nothing behind it runs, and readers keep the tables of the last night.
+    score = SubmitJob(job="score", to=to, depends_on_past=True)
+    # Reads each published file again; the assets are there for others from then on.
+    verify = Ask(command="verify", to=to, outlets=assets("sessionize", "score"))
+    report = Ask(command="report", to=to, outlets=assets("report"))
+
+    wait_for_events >> sessionize >> score >> verify >> report
+    if to.evaluate:  # of the nights whose horizon has passed by now, the last one
+        evaluate = SubmitJob(job="evaluate", to=to, sets=["evaluate.newest_nights=1"], outlets=assets("evaluate"))
+        verify >> evaluate >> report

@@ -1,0 +1,160 @@
+"""What each exit code of a job makes of its task, and of what comes after."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from nightly import load, run, write_settings
+
+SUCCESS, FAILED, SKIPPED, HELD_UP = "success", "failed", "skipped", "upstream_failed"
+NIGHTS = iter(date(2026, 1, 1) + timedelta(days=n) for n in range(300))  # no test sees another's runs
+
+Install = Callable[..., Path]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """An installation whose commands only end: `install(score=4)` ends score with exit code 4, each time or in turn."""
+
+    def make(wait_hours: float = 1e6, catch_up: bool = True, **codes: int | list[int]) -> Path:
+        binaries = tmp_path / ".venv/bin"
+        binaries.mkdir(parents=True, exist_ok=True)
+        for job, turns in codes.items():
+            lines = "".join(f"{code}\n" for code in ([turns] * 9 if isinstance(turns, int) else turns))
+            (tmp_path / f"{job}.codes").write_text(lines)
+        # Takes the first line off the job's list: its exit code this time.
+        script = (
+            "#!/bin/bash\nfor word; do case $word in */jobs/*.py) job=$(basename $word .py);; esac; done\n"
+            'job=${job:-$1}; echo "$@" >>calls; code=$(head -n1 $job.codes 2>/dev/null || echo 0)\n'
+            'sed -i 1d $job.codes 2>/dev/null; echo "$job: as it happens"; exit ${code:-0}\n'
+        )
+        for name in ("spark-submit", "halflife"):
+            (binaries / name).write_text(script)
+            (binaries / name).chmod(0o755)
+        path = write_settings(tmp_path / "airflow.yaml", home=str(tmp_path), wait_hours=wait_hours, catch_up=catch_up)
+        monkeypatch.setenv("HALFLIFE_AIRFLOW", str(path))
+        return tmp_path
+
+    return make
+
+
+def test_all_is_well(install: Install) -> None:
+    home, night = install(), next(NIGHTS)
+    assert set(run(load("halflife_nightly"), night).values()) == {(SUCCESS, 1)}
+    calls = (home / "calls").read_text().splitlines()
+    assert len(calls) == 6
+    assert all(f"--as-of {night}" in call for call in calls)
+
+
+@pytest.mark.parametrize(
+    ("codes", "state", "tries", "after"),
+    [
+        ([2], FAILED, 1, HELD_UP),  # a wrong config stays wrong
+        ([4], FAILED, 1, HELD_UP),  # so does what failed its audit
+        ([5], SKIPPED, 1, SKIPPED),  # another run has published the night
+        ([3, 0], SUCCESS, 2, SUCCESS),  # the log was delivered meanwhile
+        ([1, 137, 0], SUCCESS, 3, SUCCESS),  # a full disk, a lost machine
+        ([1, 1, 1, 1], FAILED, 4, HELD_UP),
+    ],
+    ids=str,
+)
+def test_an_exit_code_fails_skips_or_tries_again(
+    install: Install, codes: list[int], state: str, tries: int, after: str
+) -> None:
+    install(sessionize=codes)
+    states = run(load("halflife_nightly"), next(NIGHTS))
+    assert states["sessionize"] == (state, tries)
+    assert {states[task][0] for task in ("score", "verify", "evaluate", "report")} == {after}
+
+
+def test_damaged_tables_are_no_ones_to_read(install: Install) -> None:
+    install(verify=4)
+    states = run(load("halflife_nightly"), next(NIGHTS))
+    assert [states[task][0] for task in ("score", "verify", "report")] == [SUCCESS, FAILED, HELD_UP]
+
+
+def test_a_night_whose_log_never_comes_is_left_out(install: Install) -> None:
+    install(ready=3, wait_hours=1)
+    states = run(load("halflife_nightly"), next(NIGHTS))
+    assert {state for state, _ in states.values()} == {SKIPPED}
+
+
+def test_a_night_waits_for_its_log(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = install(ready=[3, 3, 0])
+    dag = load("halflife_nightly")
+    dag.get_task("wait_for_events").poke_interval = 0.1
+    assert {state for state, _ in run(dag, next(NIGHTS)).values()} == {SUCCESS}
+    assert (home / "calls").read_text().count("ready sessionize") == 3
+
+
+class HeldUpError(Exception):
+    """There is no task that may run."""
+
+
+def test_no_night_is_begun_behind_one_that_failed(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = install(sessionize=[4, 0], catch_up=False)  # by catch-up, runs by hand like these would not count
+    dag, first, second = load("halflife_nightly"), next(NIGHTS), next(NIGHTS)
+
+    def held_up(_: float) -> None:
+        raise HeldUpError
+
+    assert run(dag, first)["sessionize"] == (FAILED, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("time.sleep", held_up)  # which DAG.test does when it finds nothing to run
+        with pytest.raises(HeldUpError):
+            run(dag, second)
+    assert f"sessionize.py --config conf/shop.yaml --as-of {second}" not in (home / "calls").read_text()
+    assert run(dag, first)["report"] == (SUCCESS, 1)
+    assert run(dag, second)["report"] == (SUCCESS, 1)
+
+
+def test_a_night_that_was_left_out_holds_up_nobody(install: Install) -> None:
+    install(ready=[3, 0], wait_hours=1)
+    dag = load("halflife_nightly")
+    assert [run(dag, next(NIGHTS))["score"] for _ in range(2)] == [(SKIPPED, 0), (SUCCESS, 1)]
+
+
+@pytest.mark.parametrize(("named", "night"), [({"as_of": "2025-05-05"}, "2025-05-05"), ({}, "2025-06-01")], ids=str)
+def test_a_run_by_hand_makes_the_night_it_names_or_tonight(install: Install, named: dict[str, str], night: str) -> None:
+    home = install()
+    load("halflife_train").test(logical_date=None, run_after=datetime(2025, 6, 1, 9, tzinfo=UTC), run_conf=named)
+    (waited, trained) = (home / "calls").read_text().splitlines()
+    assert waited == f"ready train --config conf/shop.yaml --as-of {night}"
+    assert trained.endswith(f"jobs/train.py --config conf/shop.yaml --as-of {night}")
+
+
+def test_no_night_waits_for_training() -> None:
+    assert not {"train", "models"} & set(load("halflife_nightly").task_dict)
+
+
+@pytest.fixture
+def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, str]]]:
+    """What was posted to the connection's address."""
+    posted: list[dict[str, str]] = []
+
+    class Hook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Hook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        connection = {"conn_type": "http", "host": f"http://127.0.0.1:{server.server_port}/hook"}
+        monkeypatch.setenv("AIRFLOW_CONN_HALFLIFE_ALERT", json.dumps(connection))
+        yield posted
+        server.shutdown()
+
+
+def test_a_failure_is_told(install: Install, webhook: list[dict[str, str]]) -> None:
+    install(score=4)
+    run(load("halflife_nightly"), next(NIGHTS))
+    (message,) = webhook
+    assert "halflife_nightly.score" in message["text"]
+    assert "exit code 4: score: as it happens" in message["text"]
