@@ -93,7 +93,7 @@ def test_a_night_is_held_against_those_that_the_same_run_judged_before_it(
     rows = [
         MetricRow(night, evaluate.NAME, "all", metric, value, 5)
         for night, mean in zip(NIGHTS, (0.5, 0.5, 0.2), strict=True)
-        for metric, value in (("mean_score", mean), ("base_rate", 0.1))
+        for metric, value in (("mean_score", mean), ("base_rate", 0.1), ("pairs", 1e6))
     ]
     evaluate._watch(run, NIGHTS, rows)
     (raised,) = run.alarms.raised
