@@ -1,6 +1,6 @@
 """Known vulnerabilities of the locked packages, by pip-audit and the OSV database; run by scripts/test.
 
-Those that conf/advisories.yaml names, with its reason, are borne. Exit codes: 0 none but these, or the database cannot
+Those that conf/advisories.toml names, with its reason, are borne. Exit codes: 0 none but these, or the database cannot
 be reached (which is said), 1 others.
 """
 
@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 HOME = Path(__file__).resolve().parent.parent
-ADVISORIES = HOME / "conf" / "advisories.yaml"
+ADVISORIES = HOME / "conf" / "advisories.toml"
 TIMEOUT_SECONDS = 10  # of a connection
 
 
@@ -66,7 +65,7 @@ def report_of(lock: Path) -> Mapping[str, Any] | None:
 
 
 def main() -> None:
-    allowed = yaml.safe_load(ADVISORIES.read_text(encoding="utf-8"))
+    allowed = tomllib.loads(ADVISORIES.read_text(encoding="utf-8"))
     bad = []
     for lock in sorted((HOME / "conf").glob("requirements*.txt")):
         report = report_of(lock)
@@ -74,7 +73,7 @@ def main() -> None:
             print("audit: the OSV database cannot be reached from here; the locked packages were not looked up")
             return
         bad += [f"audit: {lock.name}: {found}" for found in findings(report) if not borne(found, allowed)]
-    print("\n".join(bad) or "audit: no advisory but those of conf/advisories.yaml")
+    print("\n".join(bad) or "audit: no advisory but those of conf/advisories.toml")
     sys.exit(bool(bad))
 
 

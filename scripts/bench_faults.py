@@ -98,12 +98,16 @@ class Faults:
     def warehouse(self) -> Path:
         return self.folder / "warehouse"
 
-    def run(self, step: Step, kill: Kill | None = None, listed: Path | None = None) -> int:
-        """Run a step to its end, or until it is killed; returns its exit code. None of its processes outlives it."""
+    def run(self, step: Step, kill: Kill | None = None, listed: Path | None = None, **more: str) -> int:
+        """Run a step to its end, or until it is killed; returns its exit code. None of its processes outlives it.
+
+        `more` are variables of its environment.
+        """
         environment = os.environ | {
             "HALFLIFE_LOGS": str(self.folder / "logs"),
             "HALFLIFE_MASTER": "local[2]",
             "HALFLIFE_JAVA_OPTIONS": SHORT_LIVED,
+            **more,
         }
         if listed:
             environment[crash.POINTS] = str(listed)
@@ -132,36 +136,40 @@ class Faults:
         if self.run(step, listed=listed):
             sys.exit(f"{step}: failed without being killed, see {self.folder}/logs")
         seconds = time.monotonic() - begin
-        reference = Reference(step, before, self._made(step), listed.read_text().splitlines(), seconds)
+        reference = Reference(step, before, self.made(step), listed.read_text().splitlines(), seconds)
         self.references.append(reference)
         return reference
 
-    def kill(self, reference: Reference, kill: Kill) -> None:
-        """Kill a step, look at what readers find, and run it again."""
+    def restore(self, reference: Reference) -> None:
+        """Bring back the warehouse that a step found."""
         shutil.rmtree(self.warehouse)
         shutil.copytree(reference.before, self.warehouse, symlinks=True)
-        old, step = self._made(reference.step), reference.step
+
+    def kill(self, reference: Reference, kill: Kill) -> None:
+        """Kill a step, look at what readers find, and run it again."""
+        self.restore(reference)
+        old, step = self.made(reference.step), reference.step
         code = self.run(step, kill)
-        self.kills += 1
         where = f"{step} killed at {kill}"
         if kill.point and code == 0:
             self.violations.append(f"{where}: it ended by itself")
-        if self._made(step) not in (old, reference.made):
+        if self.made(step) not in (old, reference.made):
             self.violations.append(f"{where}: readers find a night that is neither the old nor the new one")
         self._must_be_whole(where)
         if self.run(step):
             self.violations.append(f"{where}: the same command again fails")
-        elif self._made(step) != reference.made:
+        elif self.made(step) != reference.made:
             self.violations.append(f"{where}: the same command again makes other tables")
         self._must_be_whole(f"{where}, and run again")
         if any((self.warehouse / "_staging").glob("*")):
             self.violations.append(f"{where}: something is left in _staging")
+        self.kills += 1
 
     def _must_be_whole(self, where: str) -> None:
         for damage in verify.damages(Warehouse(self.warehouse)):
             self.violations.append(f"{where}: {damage.path}: {damage.what}")
 
-    def _made(self, step: Step) -> dict[str, Any] | None:
+    def made(self, step: Step) -> dict[str, Any] | None:
         """What identifies the tables of a step as readers find them."""
         found = digests(Warehouse(self.warehouse).manifest(step.job, step.as_of))
         if found is not None and step.job == "evaluate":

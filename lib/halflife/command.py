@@ -222,13 +222,11 @@ def _known(error: Exception) -> HalflifeError | None:
 
 
 def _root_message(error: Exception) -> str:
-    """What went wrong first: of a failure inside the JVM, the message of its innermost cause."""
-    cause = getattr(error, "java_exception", None)
-    if cause is None:
-        return str(error)
-    while cause.getCause() is not None:
-        cause = cause.getCause()
-    return str(cause.getMessage())
+    """What went wrong first: of a failure inside the JVM, the message of the innermost cause that has one."""
+    cause, message = getattr(error, "java_exception", None), None
+    while cause is not None:
+        message, cause = cause.getMessage() or message, cause.getCause()
+    return str(message or error)
 
 
 def _parser(name: str, description: str | None) -> argparse.ArgumentParser:

@@ -692,7 +692,9 @@ class DeliverConfig(Section):
 class PseudonymsConfig(Section):
     """User ids are replaced as they are read, by HMAC-SHA-256 with a key: no table holds one."""
 
-    key_file: str = Field(description="file of the key, of 32 bytes or more, outside the warehouse; one key for ever")
+    key_file: str = Field(
+        min_length=1, description="file of the key, of 32 bytes or more, outside the warehouse; one key for ever"
+    )
 
 
 class Config(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 # Control characters drive a terminal and begin new lines of a log; marks of direction let a text pass for another.
@@ -22,17 +23,30 @@ def escaped(text: str) -> str:
 
 def redacted(text: str) -> str:
     """A text without the credentials in its URLs, and without the values of environment variables that are secrets."""
-    text = IN_URL.sub(lambda found: HIDDEN if "=" not in found[0] else f"{found[0].partition('=')[0]}={HIDDEN}", text)
-    for name, value in os.environ.items():
-        if len(value) >= SHORTEST_SECRET and re.search(SECRET, name, re.IGNORECASE):
-            text = text.replace(value, HIDDEN)
-    return text
+    return _without(text, _secrets())
 
 
 def redacted_tree(tree: Any) -> Any:
     """The same for all text in what JSON can hold."""
+    return _tree_without(tree, _secrets())
+
+
+def _tree_without(tree: Any, secrets: Sequence[str]) -> Any:
     if isinstance(tree, dict):
-        return {name: redacted_tree(value) for name, value in tree.items()}
+        return {name: _tree_without(value, secrets) for name, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return [redacted_tree(value) for value in tree]
-    return redacted(tree) if isinstance(tree, str) else tree
+        return [_tree_without(value, secrets) for value in tree]
+    return _without(tree, secrets) if isinstance(tree, str) else tree
+
+
+def _without(text: str, secrets: Sequence[str]) -> str:
+    text = IN_URL.sub(lambda found: HIDDEN if "=" not in found[0] else f"{found[0].partition('=')[0]}={HIDDEN}", text)
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+def _secrets() -> list[str]:
+    """The values of environment variables whose names say that they are secrets."""
+    named = (value for name, value in os.environ.items() if re.search(SECRET, name, re.IGNORECASE))
+    return [value for value in named if len(value) >= SHORTEST_SECRET]

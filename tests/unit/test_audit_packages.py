@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -42,7 +42,7 @@ def test_an_advisory_is_borne_by_its_name_package_and_reason(entry: dict[str, di
 
 def test_each_advisory_that_is_borne_is_of_a_locked_package_and_says_why() -> None:
     locked = "".join(path.read_text() for path in (ROOT / "conf").glob("requirements*.txt"))
-    for name, entry in yaml.safe_load(audit.ADVISORIES.read_text()).items():
+    for name, entry in tomllib.loads(audit.ADVISORIES.read_text()).items():
         assert name.startswith(("CVE-", "GHSA-", "PYSEC-"))
         assert f"{entry['package']}==" in locked
         assert len(entry["reason"].split()) > 5

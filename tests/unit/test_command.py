@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from halflife import command
 from halflife.sources import failures
 from halflife.status import history
 
@@ -63,3 +65,14 @@ def test_a_full_disk_is_an_error_that_says_so_wherever_it_was_met() -> None:
         assert known is not None
         assert known.exit_code == 1
         assert "no space is left" in str(known)
+
+
+def test_of_a_failure_in_the_jvm_the_innermost_cause_that_says_something_is_shown() -> None:
+    def thrown(message: str | None, cause: object = None) -> SimpleNamespace:
+        return SimpleNamespace(getMessage=lambda: message, getCause=lambda: cause)
+
+    error = RuntimeError("of Python")
+    error.java_exception = thrown("Job aborted", thrown("Python worker exited", thrown(None)))  # type: ignore[attr-defined]
+    assert command._root_message(error) == "Python worker exited"
+    error.java_exception = thrown(None)  # type: ignore[attr-defined]
+    assert command._root_message(error) == "of Python"

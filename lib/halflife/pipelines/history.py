@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from halflife import audit, forgetting
+from halflife import audit, crash, forgetting
 from halflife.command import Job
 from halflife.config import SourceConfig
 from halflife.forgetting import Request
@@ -118,7 +118,9 @@ def _walk(job: Job, night: Run, span: Window, intake: Intake, published: DataFra
     ordered = window.in_order(history, _tasks(job, night, sum(intake.rows_read.values()) + again))
 
     def walk_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return walk.walk(batches, settings)
+        for listing in walk.walk(batches, settings):
+            crash.worker("walk")  # its files are written, and not yet known of
+            yield listing
 
     for table in settings.folders:
         night.path(table).mkdir()

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 from pyspark.sql import Row, SparkSession
 
-from halflife import arrow
+from halflife import arrow, crash
 from halflife.config import ScoreConfig
 from halflife.decay import Floats, probability
 from halflife.model.artifact import ItemSide
@@ -94,6 +94,7 @@ def write(
                     for begin in range(bounds[task], bounds[task + 1], block.users):
                         end = min(begin + block.users, bounds[task + 1])
                         block.write(reader.ids.slice(begin, end - begin), reader.block(begin, end), files)
+                        crash.worker("scores")
         yield from files.written()
 
     for folder in folders.values():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Final
+
 import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -9,6 +12,8 @@ from pyspark.sql.pandas.functions import pandas_udf
 
 from halflife.pseudonyms import Pseudonyms
 from halflife.sources.fields import unless_blank
+
+CACHED: Final = 1 << 17  # users whose pseudonyms a worker remembers, in 30 MB: most events are of a user seen before
 
 
 def records(raw: DataFrame, pseudonyms: Pseudonyms) -> DataFrame:
@@ -24,7 +29,12 @@ def of(user_id: Column, pseudonyms: Pseudonyms) -> Column:
 
     @pandas_udf("string")  # type: ignore[call-overload, untyped-decorator]
     def pseudonym(ids: pd.Series) -> pd.Series:  # type: ignore[type-arg]
-        return ids.map(pseudonyms.of, na_action="ignore")
+        return ids.map(lambda user_id: _of(pseudonyms, user_id), na_action="ignore")
 
     column: Column = pseudonym(unless_blank(user_id))
     return column
+
+
+@lru_cache(CACHED)
+def _of(pseudonyms: Pseudonyms, user_id: str) -> str:
+    return pseudonyms.of(user_id)
