@@ -53,6 +53,7 @@ def test_metrics_are_scikit_learns(seed: int) -> None:
     found = values(of)
     assert found.pop("auc") == pytest.approx(sk.roc_auc_score(labels, of.score), abs=2e-3)
     assert 0 <= found.pop("calibration_error") < 1
+    assert found.pop("pairs") == of.score.size
     assert found == pytest.approx(
         {
             "log_loss": sk.log_loss(labels, clipped, labels=[0, 1]),
@@ -101,7 +102,8 @@ def test_an_interval_is_about_its_value_and_that_of_a_difference_to_the_same_is_
     assert found is not None
     assert noisy is not None
     for metric, value in found.values.items():
-        if metric == "calibration_error":  # never below zero, so noise moves the replicates to one side
+        # A number that is known, and one that is never below zero, so that noise moves the replicates to one side.
+        if metric in ("pairs", "calibration_error"):
             assert found.interval(metric) is None
             continue
         error, low, high = found.interval(metric) or (0.0, 0.0, 0.0)
