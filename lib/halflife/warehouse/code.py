@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import tempfile
+import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -17,17 +20,19 @@ LIBRARY: Final = Path(halflife.__file__).parent
 @cache
 def code_version(job: str) -> str:
     """Version of the code that a job runs: the release and a digest of the library's files that it can reach."""
-    return f"{halflife.__version__}+{digest_of([digest_of_file(file) for file in sources(job)])[:12]}"
+    with _in_files(LIBRARY) as library:
+        digests = [digest_of_file(file) for file in sources(job, library)]
+    return f"{halflife.__version__}+{digest_of(digests)[:12]}"
 
 
-def sources(job: str) -> list[Path]:
+def sources(job: str, library: Path = LIBRARY) -> list[Path]:
     """The library's files that the pipeline of a job imports, at its start or within a function, by name."""
     found: set[Path] = set()
-    new = {LIBRARY / "pipelines" / f"{job}.py"}
+    new = {library / "pipelines" / f"{job}.py"}
     while new:
         found |= new
         imported = (name for file in new for name in _imports(file))
-        new = {file for name in imported for file in _files(name)} - found
+        new = {file for name in imported for file in _files(name, library)} - found
     return sorted(found)
 
 
@@ -45,7 +50,7 @@ def _imports(file: Path) -> Iterator[str]:
         nodes.extend(ast.iter_child_nodes(node))
 
 
-def _files(name: str) -> Iterator[Path]:
+def _files(name: str, library: Path) -> Iterator[Path]:
     """The library's files that `import name` runs: those of the packages above it too, but for the library's own.
 
     That one has a version and a name that is looked up when a reader asks for it.
@@ -54,7 +59,18 @@ def _files(name: str) -> Iterator[Path]:
     if parts[0] != halflife.__name__:
         return
     for depth in range(1, len(parts)):
-        module = LIBRARY.joinpath(*parts[1 : depth + 1])
+        module = library.joinpath(*parts[1 : depth + 1])
         for file in (module.with_suffix(".py"), module / "__init__.py"):
             if file.is_file():
                 yield file
+
+
+@contextmanager
+def _in_files(library: Path) -> Iterator[Path]:
+    """The library's folder, unpacked where it is in a zip (spark-submit's --py-files)."""
+    if library.exists():
+        yield library
+        return
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(library.parent) as packed:
+        packed.extractall(folder)
+        yield Path(folder, library.name)
