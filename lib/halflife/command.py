@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# The secret of a standalone cluster, where Spark's own processes look for it. A driver must have it as a property: set
+# here, it stands in no file and on no command line.
+SECRET = "_SPARK_AUTH_SECRET"
+
 EXIT_CODES = """\
 exit codes: 0 done (or nothing to do), 2 bad usage or configuration, 3 input missing, 4 audit failed and nothing was
 published, 5 another run published meanwhile, 1 anything else"""
@@ -59,7 +63,10 @@ class Job:
         """The job's Spark session, started when it is first needed."""
         from pyspark.sql import SparkSession
 
-        return SparkSession.builder.appName(f"halflife {self.name} {self.as_of}").getOrCreate()
+        builder = SparkSession.builder.appName(f"halflife {self.name} {self.as_of}")
+        if secret := os.environ.get(SECRET):
+            builder = builder.config("spark.authenticate.secret", secret)
+        return builder.getOrCreate()
 
     @property
     def cores(self) -> int:

@@ -6,6 +6,7 @@ machine whatever interface is chosen (CVE-2024-10190, CVE-2026-31234; no release
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -65,6 +66,8 @@ def all_here(hosts: str) -> bool:
 
 def spark_task(index: int, driver_addresses: Any, key: Any, settings: Any, *more: Any) -> Any:
     """Horovod's function of a Spark task, whose services listen as the driver's do."""
+    # The rank is a process of its own, and has to find what --py-files brought to this one.
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     listen_on(*settings.nics)
     return import_module("horovod.spark.runner")._task_fn(index, driver_addresses, key, settings, *more)
 

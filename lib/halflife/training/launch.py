@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -24,7 +25,7 @@ from halflife.model import artifact
 from halflife.training import checkpoint, feed, horovodrun
 from halflife.training.fit import fitted_half_life
 from halflife.training.leftovers import Keep
-from halflife.training.task import RankResult, Report, Rival, TrainingTask
+from halflife.training.task import ProgressFile, RankResult, Report, Rival, TrainingTask
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -45,6 +46,13 @@ CYCLE_TIME: Final = {"HOROVOD_CYCLE_TIME": "3"}
 LOOPBACK: Final = "lo"
 # In what a rank says that ends because another one did: the name of the operation that broke.
 ECHO: Final = "Horovod"
+
+
+log = logging.getLogger(__name__)
+
+
+class RankLostError(HalflifeError):
+    """A rank has died, with its node say: to begin again may help."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +152,19 @@ def exponential(
 def run_ranks(spark: SparkSession, task: TrainingTask) -> list[RankResult]:
     """Run the training function on `train.ranks` Horovod ranks; their results by rank.
 
-    A rank that fails or dies ends them all: Raises HalflifeError that says which, and where the next run goes on.
+    A rank that fails or dies ends them all; where one has died, they begin again `train.restarts` times at most.
+    Raises HalflifeError that says which rank, and where the next run goes on.
     """
+    for left in range(task.train.restarts, 0, -1):
+        try:
+            return _run_once(spark, task)
+        except RankLostError as error:
+            log.warning("%s", error)
+            ProgressFile(task.progress_file).report("restart", left, task.train.restarts, str(error))
+    return _run_once(spark, task)
+
+
+def _run_once(spark: SparkSession, task: TrainingTask) -> list[RankResult]:
     file, ranks = task.write(), range(task.train.ranks)
     for rank in ranks:
         task.result_file(rank).unlink(missing_ok=True)
@@ -182,7 +201,7 @@ def _run_in_spark(spark: SparkSession, file: Path, train: TrainConfig) -> None:
     import horovod.spark
 
     context = spark.sparkContext
-    if context.defaultParallelism < train.ranks:
+    if context.defaultParallelism < train.ranks:  # on a cluster that gets its executors later it is what was asked for
         raise ConfigError(
             f"train.ranks: {train.ranks} ranks need as many cores, the master has {context.defaultParallelism}"
         )
@@ -195,7 +214,9 @@ def _run_in_spark(spark: SparkSession, file: Path, train: TrainConfig) -> None:
         num_proc=train.ranks,
         use_gloo=True,
         nics={interface},
-        env=_environment(train),
+        env=_environment(train, {name: value for name, value in os.environ.items() if name.startswith("HOROVOD_")}),
+        # The Python of the executors, which may be another machine's.
+        executable=context.pythonExec,
         start_timeout=train.start_timeout_seconds,
         verbose=0,
     )
@@ -233,10 +254,11 @@ def _run_on_hosts(file: Path, train: TrainConfig) -> None:
         *("--network-interfaces", _interface(train, horovodrun.all_here(hosts))),
         *(sys.executable, "-m", "halflife.train", str(file)),
     ]
-    subprocess.run(command, env=_environment(train), check=True)
+    subprocess.run(command, env=_environment(train, os.environ), check=True)
 
 
-def _environment(train: TrainConfig) -> dict[str, str]:
+def _environment(train: TrainConfig, given: Mapping[str, str]) -> dict[str, str]:
+    """What a rank finds in its environment over that of the process which starts it."""
     limit = str(train.stall_timeout_seconds)
     # A rank that dies breaks its connections at once; one that hangs is waited for so long.
     stall = {
@@ -244,7 +266,7 @@ def _environment(train: TrainConfig) -> dict[str, str]:
         "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": limit,
         "HOROVOD_GLOO_TIMEOUT_SECONDS": limit,
     }
-    return {**CYCLE_TIME, **os.environ, **RANK_ENVIRONMENT, **stall}
+    return {**CYCLE_TIME, **given, **RANK_ENVIRONMENT, **stall}
 
 
 def _failure(task: TrainingTask, results: list[RankResult | None], said: str) -> HalflifeError:
@@ -265,8 +287,8 @@ def _failure(task: TrainingTask, results: list[RankResult | None], said: str) ->
             return HalflifeError(f"training failed on rank {result.rank}: {result.error}; {remedy}")
     silent = [str(rank) for rank, result in enumerate(results) if result is None]
     if len(silent) == len(results):
-        return HalflifeError(f"training ended without a word from any rank ({' '.join(said.split())[:200]}); {remedy}")
-    return HalflifeError(f"training ended: rank {', '.join(silent) or '?'} died without a word (killed?); {remedy}")
+        return RankLostError(f"training ended without a word from any rank ({' '.join(said.split())[:200]}); {remedy}")
+    return RankLostError(f"training ended: rank {', '.join(silent) or '?'} died without a word (killed?); {remedy}")
 
 
 @contextmanager
