@@ -164,12 +164,21 @@ def delta_schema(schema: pa.Schema) -> Schema:
     Raises AuditError for a type that Delta does not have.
     """
     for field in schema:
-        if pa.types.is_unsigned_integer(field.type):
-            raise AuditError(
-                f"{field.name}: Delta has no {field.type}; deliver scores with score.encoding rounded or float32"
-            )
+        for kind in _kinds(field.type):
+            if pa.types.is_unsigned_integer(kind):
+                raise AuditError(
+                    f"{field.name}: Delta has no {kind}; deliver scores with score.encoding rounded or float32"
+                )
     fields = [field.with_nullable(True).remove_metadata() for field in schema]
     return Schema.from_arrow(pa.schema([*fields, pa.field(PARTITION, pa.date32())]))
+
+
+def _kinds(kind: pa.DataType) -> Iterator[pa.DataType]:
+    """A type, and those of the lists, maps and structs in it."""
+    yield kind
+    if pa.types.is_nested(kind):
+        for place in range(kind.num_fields):
+            yield from _kinds(kind.field(place).type)
 
 
 @contextmanager
