@@ -139,3 +139,14 @@ def test_duckdb_reads_the_files_that_the_log_lists(tmp_path: Path) -> None:
     files = DeltaTable(f"{team.address}/metrics").file_uris()
     rows = duckdb.connect().read_parquet(files, hive_partitioning=True)
     assert rows.aggregate("as_of, sum(value)").fetchall() == [(NIGHT, 3)]
+
+
+@pytest.mark.parametrize("days", [3, 30])
+def test_how_long_replaced_files_stay_follows_the_configuration(team: Team, days: int) -> None:
+    team.publish(NIGHT, 1)
+    team.publish(NEXT, 2)
+    team.deliver(NIGHT)
+    team.deliver(NEXT, f"deliver.replaced_days={days}")
+    kept = DeltaTable(f"{team.address}/metrics").metadata().configuration
+    assert kept["delta.deletedFileRetentionDuration"] == kept["delta.logRetentionDuration"] == f"interval {days} days"
+    assert (team.values(NIGHT), team.values(NEXT)) == ([1], [2])

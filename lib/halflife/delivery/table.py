@@ -72,7 +72,7 @@ class LakeTable:
                 store.delete_file(path)
 
     def create(self, name: str, schema: pa.Schema, replaced_days: int) -> None:
-        """Make the table where there is none, or give it the columns that it lacks.
+        """Make the table where there is none, or give it the columns that it lacks, and the time that is kept.
 
         Raises AuditError where a column has another type there. Columns of the table that `schema` lacks are null.
         """
@@ -84,14 +84,17 @@ class LakeTable:
             self._fit(name, wanted, replaced_days)
 
     def _fit(self, name: str, wanted: Schema, replaced_days: int) -> None:
-        if self._table is None:
-            keep = f"interval {replaced_days} days"
-            kept = {"delta.deletedFileRetentionDuration": keep, "delta.logRetentionDuration": keep}
-            kept["delta.checkpointInterval"] = "10"  # a reader fetches each later entry of the log by itself
-            with _in_words(self.address):
+        keep = f"interval {replaced_days} days"
+        kept = {"delta.deletedFileRetentionDuration": keep, "delta.logRetentionDuration": keep}
+        kept["delta.checkpointInterval"] = "10"  # a reader fetches each later entry of the log by itself
+        with _in_words(self.address):
+            if self._table is None:
                 self._table = DeltaTable.create(
                     self.address, wanted, "ignore", partition_by=[PARTITION], name=name, configuration=kept
                 )
+            if not kept.items() <= self._table.metadata().configuration.items():
+                self._table.alter.set_table_properties(kept)
+                self.refresh()
         known = {field.name: field for field in self._table.schema().fields}
         for field in wanted.fields:
             if field.name in known and known[field.name].type != field.type:
