@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from halflife import crash
+from halflife.delivery.night import deliver
 from halflife.errors import PublishConflictError
+from halflife.pipelines.deliver import published
 from lake_team import NEXT, NIGHT, Team, at_point, job
 
 
@@ -128,3 +130,11 @@ def test_a_delivery_that_is_killed_leaves_the_old_night_or_the_new_one_and_is_ma
         assert team.values(NIGHT) == ([3, 4] if committed else [1, 2]), name
         assert ("nothing to do" in team.deliver(NIGHT)) == committed
         assert team.values(NIGHT) == [3, 4]
+
+
+def test_a_table_that_another_made_since_the_look_is_not_delivered_to_twice(team: Team) -> None:
+    team.publish(NIGHT, 1, 2)
+    lake = team.lake()
+    team.deliver(NIGHT)
+    assert deliver(lake, published(team.store, "metrics", NIGHT), NIGHT, 7) is None
+    assert team.values(NIGHT) == [1, 2]

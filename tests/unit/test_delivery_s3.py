@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -80,3 +82,24 @@ def test_the_files_of_a_night_are_read_from_s3_without_delta(tmp_path: Path, on_
 def test_an_address_holds_no_secrets(address: str) -> None:
     with pytest.raises(ValueError, match="come from the environment"):
         config.DeliverConfig(to=address)
+
+
+def test_a_delivery_looks_at_the_lake_once_however_many_nights_there_are(
+    tmp_path: Path, on_s3: str, server: Server
+) -> None:
+    team = Team(tmp_path / "team", on_s3)
+    nights = [NIGHT + timedelta(days=place) for place in range(5)]
+    for night in nights:
+        team.publish(night, 1)
+        team.deliver(night)
+
+    def requests(act: Callable[[], object]) -> int:
+        before = len(server.requests())
+        act()
+        return len(server.requests()) - before
+
+    look = requests(team.lake)
+    assert requests(lambda: team.deliver(nights[-1])) == look
+    team.publish(nights[2], 2)
+    changed = requests(lambda: team.deliver(nights[-1]))
+    assert changed <= 2 * look + 16  # one look more, a copy and a commit

@@ -38,10 +38,10 @@ def deliver(lake: LakeTable, night: Night, kept_from: date, replaced_days: int) 
     `lake` must have been looked at before `night` was, so that what is older never replaces what is newer. Raises
     PublishConflictError where another delivery made the night something else meanwhile.
     """
-    before = lake.files.get(night.as_of, [])
-    needed = change(before, night.files)
-    if not (needed.copy or needed.remove or _expired(lake, kept_from)):
+    before = lake.files.get(night.as_of, {})
+    if not differs(lake, night, kept_from):
         return None
+    needed = change(before, night.files)
     if night.files:
         lake.create(night.table, pq.read_schema(night.files[0].path), replaced_days)
     copies = []
@@ -50,13 +50,12 @@ def deliver(lake: LakeTable, night: Night, kept_from: date, replaced_days: int) 
         crash.point(f"deliver: a file of {night.table} copied")
     own = {action.path for action in copies}
     for attempt in range(COMMITS):
-        now = lake.files.get(night.as_of, [])
+        now = lake.files.get(night.as_of, {})
         if own and own <= set(now):  # the commit was made, and its answer was lost
             return list(needed.copy)
         if sorted(now) != sorted(before):
             lake.discard(own)
-            again = change(now, night.files)
-            if again.copy or again.remove:
+            if differs(lake, night):
                 break
             return None
         try:
@@ -70,6 +69,12 @@ def deliver(lake: LakeTable, night: Night, kept_from: date, replaced_days: int) 
         f"{lake.address}: the night {night.as_of} was changed there while it was delivered; "
         "nothing of it was changed; run again"
     )
+
+
+def differs(lake: LakeTable, night: Night, kept_from: date = date.min) -> bool:
+    """Whether the lake, as it was last looked at, holds a night otherwise than it is, or nights before `kept_from`."""
+    needed = change(lake.files.get(night.as_of, ()), night.files)
+    return bool(needed.copy or needed.remove or _expired(lake, kept_from))
 
 
 def _expired(lake: LakeTable, kept_from: date) -> list[str]:

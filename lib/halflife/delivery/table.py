@@ -8,7 +8,7 @@ takes what the log lists, sees a night before a commit or after it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -47,17 +47,16 @@ class LakeTable:
                 self._table = DeltaTable(self.address)
             except TableNotFoundError:
                 self._table = None
+        self._list()
 
-    @property
-    def files(self) -> Mapping[date, Sequence[str]]:
-        """The paths of each night."""
-        found: dict[date, list[str]] = {}
+    def _list(self) -> None:
+        """`files`: of each night, the path of each file and its bytes."""
+        self.files: dict[date, dict[str, int]] = {}
         if self._table is not None:
             active = pa.table(self._table.get_add_actions(flatten=True))
-            nights, paths = active[f"partition.{PARTITION}"].to_pylist(), active["path"].to_pylist()
-            for night, path in zip(nights, paths, strict=True):
-                found.setdefault(night, []).append(path)
-        return found
+            columns = (active[name].to_pylist() for name in (f"partition.{PARTITION}", "path", "size_bytes"))
+            for night, path, size in zip(*columns, strict=True):
+                self.files.setdefault(night, {})[path] = size
 
     def copy(self, file: Stored, night: date) -> AddAction:
         """Copy a published file into the table's folder; see `files.copy`."""
@@ -92,6 +91,7 @@ class LakeTable:
                 self._table = DeltaTable.create(
                     self.address, wanted, "ignore", partition_by=[PARTITION], name=name, configuration=kept
                 )
+                self._list()  # another may have made it, and delivered, since
             if not kept.items() <= self._table.metadata().configuration.items():
                 self._table.alter.set_table_properties(kept)
                 self.refresh()
@@ -116,11 +116,10 @@ class LakeTable:
         assert self._table is not None
         gone, now = set(remove), int(time.time() * 1000)
         removed = [
-            RemoveAction(
-                row["path"], True, now, row["size_bytes"], {PARTITION: row[f"partition.{PARTITION}"].isoformat()}
-            )
-            for row in pa.table(self._table.get_add_actions(flatten=True)).to_pylist()
-            if row["path"] in gone
+            RemoveAction(path, True, now, size, {PARTITION: of.isoformat()})
+            for of, files in self.files.items()
+            for path, size in files.items()
+            if path in gone
         ]
         name = f"halflife as_of={night}"
         version = (self._table.transaction_version(name) or 0) + 1
@@ -131,6 +130,7 @@ class LakeTable:
             self._table.create_write_transaction(
                 [*add, *removed], "append", self._table.schema(), [PARTITION], commit_properties=properties
             )
+        self._list()
 
     def vacuum(self, replaced_days: int, remove: bool) -> list[str]:
         """Files that no commit lists any more since so many days, or that none ever listed; removes them if told to.

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 from halflife.command import Job
 from halflife.config import DeliverConfig
-from halflife.delivery.night import Night, deliver
+from halflife.delivery.night import Night, deliver, differs
 from halflife.delivery.table import LakeTable, lakes
 from halflife.errors import ConfigError
 from halflife.warehouse import JOB_OF, Warehouse, readable
@@ -30,7 +30,9 @@ def run(job: Job) -> None:
             for night in nights(job.warehouse, table, lake, job.as_of):
                 if night < kept_from:
                     continue
-                lake.refresh()
+                if not differs(lake, published(job.warehouse, table, night), kept_from):
+                    continue
+                lake.refresh()  # it may have been delivered meanwhile
                 copied = deliver(
                     lake, published(job.warehouse, table, night), kept_from, job.config.deliver.replaced_days
                 )
