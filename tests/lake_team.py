@@ -17,7 +17,7 @@ import pytest
 from deltalake import DeltaTable, QueryBuilder
 
 from halflife import config, crash
-from halflife.command import Job
+from halflife.command import Job, run
 from halflife.delivery.table import LakeTable
 from halflife.pipelines import deliver
 from halflife.warehouse import Warehouse
@@ -50,8 +50,8 @@ class Team:
 
     def deliver(self, night: date, *settings: str) -> str:
         """Deliver a night; returns what the job says."""
-        said = StringIO()
-        deliver.run(Job("deliver", night, config.load(self.config, list(settings)), said, until=night))
+        self.said = said = StringIO()
+        run(deliver.run, Job("deliver", night, config.load(self.config, list(settings)), said, until=night))
         return said.getvalue()
 
     def lake(self) -> LakeTable:

@@ -28,7 +28,7 @@ from halflife.escapes import escaped, redacted, redacted_tree
 from halflife.logs import LOG
 from halflife.progress import Progress
 from halflife.pseudonyms import Pseudonyms
-from halflife.status import StatusFile
+from halflife.status import State, StatusFile
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -130,22 +130,20 @@ class Job:
                 config = redacted_tree(self.config.model_dump(mode="json"))
                 manifest = self.warehouse.publish(run, config, figures, self.progress.seconds)
         logs.about(stage=None)
-        line = self._done(manifest)
-        if self.status:
-            self.status.stage(None, self.progress.seconds)
-            self.status.end("published", 0, line, manifest["run_id"])
+        self._end("published", self._done(manifest), manifest["run_id"])
 
     def unchanged(self, why: str) -> None:
         """Say why nothing was published, where that is as it should be."""
-        line = self._say(why, "unchanged")
-        if self.status:
-            self.status.end("unchanged", 0, line)
+        self._end("unchanged", self.say(why, "unchanged"))
 
     def delivered(self, what: str) -> None:
         """Say what a run brought to where others read it."""
-        line = self._say(what, "delivered")
+        self._end("delivered", self.say(what, "delivered"))
+
+    def _end(self, state: State, line: str, run_id: str | None = None) -> None:
         if self.status:
-            self.status.end("delivered", 0, line)
+            self.status.stage(None, self.progress.seconds)
+            self.status.end(state, 0, line, run_id)
 
     def _done(self, manifest: Mapping[str, Any]) -> str:
         """Say what was published; returns the line."""
@@ -162,14 +160,15 @@ class Job:
         for alarm in self.alarms.raised:
             print(f"{self.name} {self.as_of}: ALARM: {alarm}", file=self.console)
         text = f"published {tables or manifest['run_id']}" + (f" ({figures})" if figures else "")
-        return self._say(text, "published", rows={name: table["rows"] for name, table in manifest["tables"].items()})
+        return self.say(text, "published", rows={name: table["rows"] for name, table in manifest["tables"].items()})
 
     def show(self, table: Table) -> None:
         """Show a table of results."""
         # Where the output is a pipe (spark-submit's own), the width is unknown: wide enough for every column.
         Console(file=self.console, width=120).print(table)
 
-    def _say(self, text: str, event: str, **figures: object) -> str:
+    def say(self, text: str, event: str, **figures: object) -> str:
+        """Show a line, and note it in the log as an event; returns it."""
         seconds = round(time.monotonic() - self.begin, 1)
         line = f"{self.name} {self.as_of}: {text}, in {seconds:.1f} s"
         log.info("%s", line, extra=logs.event(event, seconds=seconds, **figures))

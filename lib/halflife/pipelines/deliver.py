@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import date, timedelta
 
 from halflife.command import Job
@@ -16,33 +16,37 @@ from halflife.warehouse import JOB_OF, Warehouse, readable
 def run(job: Job) -> None:
     """Deliver the published night `job.as_of`, and again each night that the lake holds otherwise than the warehouse.
 
-    So a night that was run again, rolled back or rid of a user follows by itself. Each table is committed by itself.
-    No Spark is needed.
+    So a night that was run again, rolled back or rid of a user follows by itself. Each table is committed by itself:
+    where one fails, those before it are delivered, and the run says so. No Spark is needed.
     """
-    done = []
-    for table, lake in lakes(job.config.deliver).items():
-        with job.stage(f"deliver {table}"):
-            kept_from = first_kept(job.config.deliver, {*lake.files, job.as_of})
-            if job.as_of < kept_from:
-                raise ConfigError(
-                    f"--as-of {job.as_of}: deliver.keep_days keeps no night before {kept_from} in {lake.address}"
-                )
-            for night in nights(job.warehouse, table, lake, job.as_of):
-                if night < kept_from:
-                    continue
-                if not differs(lake, published(job.warehouse, table, night), kept_from):
-                    continue
-                lake.refresh()  # it may have been delivered meanwhile
-                copied = deliver(
-                    lake, published(job.warehouse, table, night), kept_from, job.config.deliver.replaced_days
-                )
-                if copied is not None:
-                    rows, size = (sum(file.described[what] for file in copied) for what in ("rows", "bytes"))
-                    done.append(f"{table} {night} {rows:,} rows {size / 1e6:,.1f} MB")
+    done: list[str] = []
+    try:
+        for table, lake in lakes(job.config.deliver).items():
+            with job.stage(f"deliver {table}"):
+                done.extend(deliver_table(job, table, lake))
+    except Exception:
+        if done:
+            job.say(f"delivered {', '.join(done)}, before it failed", "delivered")
+        raise
     if done:
         job.delivered(f"delivered {', '.join(done)}")
     else:
         job.unchanged("nothing to do: the lake holds what the warehouse does")
+
+
+def deliver_table(job: Job, table: str, lake: LakeTable) -> Iterator[str]:
+    """Deliver the nights of a table that the lake holds otherwise; yields what was brought, night by night."""
+    kept_from = first_kept(job.config.deliver, {*lake.files, job.as_of})
+    if job.as_of < kept_from:
+        raise ConfigError(f"--as-of {job.as_of}: deliver.keep_days keeps no night before {kept_from} in {lake.address}")
+    for night in nights(job.warehouse, table, lake, job.as_of):
+        if night < kept_from or not differs(lake, published(job.warehouse, table, night), kept_from):
+            continue
+        lake.refresh()  # it may have been delivered meanwhile
+        copied = deliver(lake, published(job.warehouse, table, night), kept_from, job.config.deliver.replaced_days)
+        if copied is not None:
+            rows, size = (sum(file.described[what] for file in copied) for what in ("rows", "bytes"))
+            yield f"{table} {night} {rows:,} rows {size / 1e6:,.1f} MB"
 
 
 def first_kept(config: DeliverConfig, known: Collection[date]) -> date:
