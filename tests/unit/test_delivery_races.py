@@ -7,14 +7,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from halflife import crash
 from halflife.delivery.night import deliver
 from halflife.errors import PublishConflictError
+from halflife.pipelines import deliver as pipeline
 from halflife.pipelines.deliver import published
 from lake_team import NEXT, NIGHT, Team, at_point, job
 
@@ -138,3 +143,38 @@ def test_a_table_that_another_made_since_the_look_is_not_delivered_to_twice(team
     team.deliver(NIGHT)
     assert deliver(lake, published(team.store, "metrics", NIGHT), NIGHT, 7) is None
     assert team.values(NIGHT) == [1, 2]
+
+
+def forgotten_from(team: Team) -> None:
+    def rewritten(table: str, file: Path, fresh: Path) -> bool:
+        if file.suffix == ".parquet":
+            pq.write_table(pa.table({"value": [7]}), fresh)
+        return file.suffix == ".parquet"
+
+    team.store.amend("evaluate", NIGHT, rewritten)
+
+
+def replaced_and_collected(team: Team) -> None:
+    team.publish(NIGHT, 8)
+    team.store.drop_replaced()
+
+
+@pytest.mark.parametrize("change", [forgotten_from, replaced_and_collected])
+@pytest.mark.parametrize("copied", [0, 1])
+def test_a_night_that_is_changed_in_the_warehouse_while_it_is_delivered_is_a_conflict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Team], None], copied: int
+) -> None:
+    team = Team(tmp_path / "team", str(tmp_path / "lake"))
+    team.publish(NIGHT, 1, 2)
+
+    def late(*arguments: Any) -> Any:
+        change(team)
+        return deliver(*arguments)
+
+    if copied:
+        at_point(monkeypatch, "copied", lambda: change(team))
+    else:
+        monkeypatch.setattr(pipeline, "deliver", late)
+    with pytest.raises(PublishConflictError, match="was changed while it was delivered"):
+        team.deliver(NIGHT)
+    assert team.lake().files == {}

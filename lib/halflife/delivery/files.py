@@ -10,13 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake._internal import DeltaFileSystemHandler  # deltalake.fs wraps it in what pyarrow 14 cannot write to
 from deltalake.transaction import AddAction
 
-from halflife.errors import AuditError, PublishConflictError
+from halflife.errors import AuditError
 from halflife.warehouse import Stored
 
 PARTITION: Final = "as_of"
@@ -52,33 +53,50 @@ def copy(file: Stored, night: date, store: DeltaFileSystemHandler) -> AddAction:
 
     The name tells the content's digest, and no two copies share one: nothing that a reader or another delivery needs
     can be overwritten. A request that fails is tried again by the store's client, with back-off. Raises AuditError
-    where the bytes are not those that were published; nobody reads the copy then. Raises PublishConflictError where the
-    file is gone.
+    where the file is gone, or its bytes are not those that were published; nobody reads the copy then.
     """
     expected = file.described["sha256"]
     path = f"{PARTITION}={night}/{expected}-{uuid.uuid4().hex[:8]}.parquet"
     digest = hashlib.sha256()
-    try:
-        source = file.path.open("rb")
-    except FileNotFoundError as error:
-        raise PublishConflictError(f"{file.path}: its run was removed while it was delivered; run again") from error
-    with source:
+    with opened(file) as source:
         target = store.open_output_stream(path)
         while chunk := source.read(CHUNK_BYTES):
             digest.update(chunk)
             target.write(chunk)
         target.close()  # type: ignore[attr-defined] # which deltalake's stub forgets; before it there is no such file
-    if digest.hexdigest() != expected:
-        store.delete_file(path)
-        raise AuditError(f"{file.path}: not as it was published; run halflife verify; nothing was delivered")
+        if digest.hexdigest() != expected:
+            store.delete_file(path)
+            raise _not_as_published(file)
+        described = pq.read_metadata(source)
     return AddAction(
         path=path,
         size=file.described["bytes"],
         partition_values={PARTITION: night.isoformat()},
         modification_time=int(time.time() * 1000),
         data_change=True,
-        stats=json.dumps(statistics(pq.read_metadata(file.path))),
+        stats=json.dumps(statistics(described)),
     )
+
+
+def schema(file: Stored) -> pa.Schema:
+    """The columns of a published file. Raises AuditError where it is gone, or damaged."""
+    with opened(file) as source:
+        try:
+            return pq.read_schema(source)
+        except pa.ArrowInvalid as error:
+            raise _not_as_published(file) from error
+
+
+def opened(file: Stored) -> BinaryIO:
+    """A published file to read. Raises AuditError where it is gone."""
+    try:
+        return file.path.open("rb")
+    except FileNotFoundError as error:
+        raise _not_as_published(file) from error
+
+
+def _not_as_published(file: Stored) -> AuditError:
+    return AuditError(f"{file.path}: not as it was published; run halflife verify; nothing of the night was delivered")
 
 
 def statistics(described: pq.FileMetaData) -> dict[str, Any]:

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-import pyarrow.parquet as pq
-
 from halflife import crash
-from halflife.delivery.files import change
+from halflife.delivery.files import change, schema
 from halflife.delivery.table import LakeTable, LostError
 from halflife.errors import PublishConflictError
 from halflife.warehouse import Stored
@@ -43,7 +41,7 @@ def deliver(lake: LakeTable, night: Night, kept_from: date, replaced_days: int) 
         return None
     needed = change(before, night.files)
     if night.files:
-        lake.create(night.table, pq.read_schema(night.files[0].path), replaced_days)
+        lake.create(night.table, schema(night.files[0]), replaced_days)
     copies = []
     for file in needed.copy:
         copies.append(lake.copy(file, night.as_of))

@@ -9,7 +9,7 @@ from halflife.command import Job
 from halflife.config import DeliverConfig
 from halflife.delivery.night import Night, deliver, differs
 from halflife.delivery.table import LakeTable, lakes
-from halflife.errors import ConfigError
+from halflife.errors import AuditError, ConfigError, PublishConflictError
 from halflife.warehouse import JOB_OF, Warehouse, readable
 
 
@@ -43,7 +43,13 @@ def deliver_table(job: Job, table: str, lake: LakeTable) -> Iterator[str]:
         if night < kept_from or not differs(lake, published(job.warehouse, table, night), kept_from):
             continue
         lake.refresh()  # it may have been delivered meanwhile
-        copied = deliver(lake, published(job.warehouse, table, night), kept_from, job.config.deliver.replaced_days)
+        found = published(job.warehouse, table, night)
+        try:
+            copied = deliver(lake, found, kept_from, job.config.deliver.replaced_days)
+        except AuditError as error:
+            if published(job.warehouse, table, night) == found:
+                raise
+            raise PublishConflictError(f"{table} {night}: was changed while it was delivered; run again") from error
         if copied is not None:
             rows, size = (sum(file.described[what] for file in copied) for what in ("rows", "bytes"))
             yield f"{table} {night} {rows:,} rows {size / 1e6:,.1f} MB"
@@ -68,7 +74,4 @@ def tables_of(store: Warehouse, table: str, night: date) -> Collection[str]:
 
 def published(store: Warehouse, table: str, as_of: date) -> Night:
     """A table of a published night. Raises InputMissingError where it is not published."""
-    files = store.files(table, as_of)
-    manifest = store.manifest(JOB_OF[table], as_of)
-    assert manifest is not None  # it has files
-    return Night(table, as_of, manifest["run_id"], files)
+    return Night(table, as_of, *store.run_of(table, as_of))

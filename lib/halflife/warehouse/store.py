@@ -99,9 +99,15 @@ class Warehouse:
 
     def files(self, table: str, as_of: date) -> list[Stored]:
         """The files of a published table of a night, by name."""
-        folder, manifest = self.path(table, as_of), self.manifest(JOB_OF[table], as_of)
-        assert manifest is not None  # its folder is there
-        return [Stored(folder / entry["path"], entry) for entry in manifest["tables"][table]["files"]]
+        return self.run_of(table, as_of)[1]
+
+    def run_of(self, table: str, as_of: date) -> tuple[str, list[Stored]]:
+        """The id of a night's run and the files of a table, of one run whatever is published meanwhile."""
+        folder = self.path(table, as_of)
+        manifest = read_manifest(folder.parent / MANIFEST)
+        return manifest["run_id"], [
+            Stored(folder / entry["path"], entry) for entry in manifest["tables"][table]["files"]
+        ]
 
     def changed_files(self, table: str, since: date, until: date) -> tuple[list[Stored], list[Stored]]:
         """The files that a table has on the night `until` and not on `since`, and those that it has no longer."""
