@@ -9,41 +9,62 @@ from halflife.command import Job
 from halflife.config import DeliverConfig
 from halflife.delivery.night import Night, deliver, differs
 from halflife.delivery.table import LakeTable, lakes
-from halflife.errors import AuditError, ConfigError, PublishConflictError
-from halflife.warehouse import JOB_OF, Warehouse, readable
+from halflife.errors import AuditError, ConfigError, InputMissingError, PublishConflictError, UnreadableInputError
+from halflife.warehouse import Warehouse
 
 
 def run(job: Job) -> None:
     """Deliver the published night `job.as_of`, and again each night that the lake holds otherwise than the warehouse.
 
     So a night that was run again, rolled back or rid of a user follows by itself. Each table is committed by itself:
-    where one fails, those before it are delivered, and the run says so. No Spark is needed.
+    where one fails, those before it are delivered, and the run says so. Nights whose manifest is damaged are left out
+    and fail the run when all others are delivered. No Spark is needed.
     """
     done: list[str] = []
+    damaged: list[str] = []
+    left: list[str] = []
     try:
         for table, lake in lakes(job.config.deliver).items():
             with job.stage(f"deliver {table}"):
-                done.extend(deliver_table(job, table, lake))
+                done.extend(deliver_table(job, table, lake, damaged, left))
+        if damaged:
+            raise InputMissingError(f"{'; '.join(dict.fromkeys(damaged))}; all other nights are delivered")
     except Exception:
         if done:
             job.say(f"delivered {', '.join(done)}, before it failed", "delivered")
         raise
+    rest = f"; left, for the warehouse has them no longer: {', '.join(left)}" if left else ""
     if done:
-        job.delivered(f"delivered {', '.join(done)}")
+        job.delivered(f"delivered {', '.join(done)}{rest}")
     else:
-        job.unchanged("nothing to do: the lake holds what the warehouse does")
+        job.unchanged(f"nothing to do: the lake holds what the warehouse does{rest}")
 
 
-def deliver_table(job: Job, table: str, lake: LakeTable) -> Iterator[str]:
-    """Deliver the nights of a table that the lake holds otherwise; yields what was brought, night by night."""
+def deliver_table(job: Job, table: str, lake: LakeTable, damaged: list[str], left: list[str]) -> Iterator[str]:
+    """Deliver the nights of a table that the lake holds otherwise; yields what was brought, night by night.
+
+    Adds what is wrong with damaged manifests to `damaged`, and to `left` what the warehouse has no longer.
+    """
     kept_from = first_kept(job.config.deliver, {*lake.files, job.as_of})
     if job.as_of < kept_from:
         raise ConfigError(f"--as-of {job.as_of}: deliver.keep_days keeps no night before {kept_from} in {lake.address}")
-    for night in nights(job.warehouse, table, lake, job.as_of):
-        if night < kept_from or not differs(lake, published(job.warehouse, table, night), kept_from):
+    gone = []
+    for night in [job.as_of, *sorted(lake.files.keys() - {job.as_of})]:
+        if night < kept_from:
             continue
-        lake.refresh()  # it may have been delivered meanwhile
-        found = published(job.warehouse, table, night)
+        try:
+            if not differs(lake, published(job.warehouse, table, night), kept_from):
+                continue
+            lake.refresh()  # it may have been delivered meanwhile
+            found = published(job.warehouse, table, night)
+        except UnreadableInputError as error:
+            damaged.append(str(error))
+            continue
+        except InputMissingError:
+            if night == job.as_of:
+                raise
+            gone.append(night)
+            continue
         try:
             copied = deliver(lake, found, kept_from, job.config.deliver.replaced_days)
         except AuditError as error:
@@ -53,23 +74,13 @@ def deliver_table(job: Job, table: str, lake: LakeTable) -> Iterator[str]:
         if copied is not None:
             rows, size = (sum(file.described[what] for file in copied) for what in ("rows", "bytes"))
             yield f"{table} {night} {rows:,} rows {size / 1e6:,.1f} MB"
+    if gone:
+        left.append(f"{len(gone)} nights of {table}, {gone[0]} to {gone[-1]}")
 
 
 def first_kept(config: DeliverConfig, known: Collection[date]) -> date:
     """The oldest night that the lake keeps, by the newest that is known: no clock decides."""
     return max(known) - timedelta(days=config.keep_days) if config.keep_days else date.min
-
-
-def nights(store: Warehouse, table: str, lake: LakeTable, as_of: date) -> list[date]:
-    """A night, and those of the lake that are published."""
-    others = (night for night in lake.files if night != as_of)
-    return [as_of, *sorted(night for night in others if table in tables_of(store, table, night))]
-
-
-def tables_of(store: Warehouse, table: str, night: date) -> Collection[str]:
-    """What is published beside a table on a night; nothing where its manifest is damaged."""
-    manifest = readable(store, JOB_OF[table], night)
-    return manifest["tables"] if manifest else ()
 
 
 def published(store: Warehouse, table: str, as_of: date) -> Night:
