@@ -24,7 +24,7 @@ from halflife import crash, logs, pseudonyms
 from halflife.alarms import Watch
 from halflife.config import Config
 from halflife.errors import ConfigError, HalflifeError
-from halflife.escapes import escaped, redacted, redacted_tree
+from halflife.escapes import escaped, redacted
 from halflife.logs import LOG
 from halflife.progress import Progress
 from halflife.pseudonyms import Pseudonyms
@@ -117,7 +117,7 @@ class Job:
         Does nothing where the night stands as these inputs, config and code would make it; leaves nothing behind where
         the staging fails.
         """
-        opened = self.warehouse.begin(self.name, self.as_of, redacted_tree(inputs))
+        opened = self.warehouse.begin(self.name, self.as_of, inputs)
         if opened is None:
             self.unchanged("nothing to do: published already from the same inputs, configuration and code")
             return
@@ -127,7 +127,7 @@ class Job:
             if "spark" in vars(self):  # of several nights, none leaves what it kept to the next
                 self.spark.catalog.clearCache()
             with self.stage("publish"):
-                config = redacted_tree(self.config.model_dump(mode="json"))
+                config = self.config.model_dump(mode="json")
                 manifest = self.warehouse.publish(run, config, figures, self.progress.seconds)
         logs.about(stage=None)
         self._end("published", self._done(manifest), manifest["run_id"])

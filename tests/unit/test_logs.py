@@ -109,6 +109,20 @@ def test_no_secret_is_in_a_log_a_manifest_or_a_status(written: Path) -> None:
     assert run.message == "s3://***@bucket/x: not there, nor ***, nor http://host/?sig=***&api_key=***"
 
 
+def test_a_night_is_the_same_whatever_secrets_the_environment_of_its_run_holds(
+    written: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = job_of(written)
+    command.run(publishing, job)
+    monkeypatch.delenv("LAKE_SECRET_KEY")
+    monkeypatch.setenv("POSTGRES_PASSWORD", "bucket/log")
+    command.run(publishing, job_of(written))
+    assert "nothing to do" in capsys.readouterr().out
+    manifest = job.warehouse.manifest("evaluate", NIGHT)
+    assert manifest is not None
+    assert manifest["inputs"] == {"from": "s3://***@bucket/log"}
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

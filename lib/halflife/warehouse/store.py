@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from halflife import crash
 from halflife.digests import digest_of
 from halflife.errors import InputMissingError, PublishConflictError
+from halflife.escapes import redacted_tree
 from halflife.warehouse import lease
 from halflife.warehouse.code import code_version
 from halflife.warehouse.layout import JOB_OF, MANIFEST, NIGHTLY, RUNS, STAGING, TABLES, schema_of
@@ -212,7 +213,7 @@ class Warehouse:
     ) -> dict[str, Any]:
         """Make a run's tables the ones that readers see, in one step; returns the run's manifest.
 
-        `seconds` are those of the job's stages, for the manifest.
+        `seconds` are those of the job's stages, for the manifest, which holds inputs and config without their secrets.
 
         Raises AuditError where a table is missing or unreadable, and PublishConflictError where another run
         published the night since this one began; in both cases nothing is changed.
@@ -221,10 +222,10 @@ class Warehouse:
             "run_id": run.id,
             "job": run.job,
             "as_of": run.as_of.isoformat(),
-            "inputs": dict(run.inputs),
+            "inputs": redacted_tree(dict(run.inputs)),
             "inputs_digest": digest_of({"inputs": run.inputs, "code": code_version(run.job)}),
             "code": code_version(run.job),
-            "config": dict(config),
+            "config": redacted_tree(dict(config)),
             "metrics": dict(metrics),
             "seconds": dict(seconds),
             "published_at": datetime.now(UTC).isoformat(timespec="microseconds"),
