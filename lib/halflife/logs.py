@@ -4,7 +4,8 @@
     HALFLIFE_LOG_JSON=FILE   an object a line of what the job itself says: time, level, message, job, night, run, stage,
                              and of an event its figures: rows, seconds, exit_code
 
-Neither holds a user's id, and credentials in what is said are left out.
+What halflife's own loggers say names no user by id and no credentials. What Spark's loggers and whatever else writes to
+the standard streams say is in the first file as it comes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from halflife.escapes import redacted
+from halflife.escapes import redacted, redacted_tree
 
 LOG: Final = "HALFLIFE_LOG"
 JSON: Final = "HALFLIFE_LOG_JSON"
@@ -57,7 +58,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info and record.exc_info[0]:
             line["error"] = record.exc_info[0].__name__
-        return redacted(json.dumps(line, default=str))
+        return json.dumps(redacted_tree(line), default=lambda value: redacted(str(value)))
 
 
 def begin() -> None:

@@ -90,6 +90,17 @@ def test_other_libraries_stay_in_the_log_for_people(written: Path) -> None:
     assert lines(written) == []
 
 
+@pytest.mark.parametrize("secret", ['say "hunter2"', r"back\slash", "two\nlines of it", "contraseña", "20260102"])
+def test_a_secret_of_any_characters_is_left_out_of_a_json_line(
+    written: Path, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setenv("LAKE_SECRET_KEY", secret)
+    figures = {"text": secret, "path": Path(f"/{secret}"), "rows": 120260102}
+    logging.getLogger("halflife").error("it was %s", secret, extra=logs.event("failed", **figures))
+    (line,) = lines(written)
+    assert (line["message"], line["text"], line["path"], line["rows"]) == ("it was ***", "***", "/***", 120260102)
+
+
 def test_no_secret_is_in_a_log_a_manifest_or_a_status(written: Path) -> None:
     def failing(job: Job) -> None:
         publishing(job)
