@@ -690,7 +690,12 @@ class DeliverConfig(Section):
     @field_validator("to")
     @classmethod
     def _no_secrets(cls, value: str | None) -> str | None:
-        if value is not None and "://" in value and not set(value).isdisjoint("@?#"):
+        if value is None or "://" not in value:
+            return value
+        in_azure = re.sub(
+            r"^(?:abfs|wasb)s?://[^/:@]+@", "", value
+        )  # the container's name stands where others' users do
+        if not set(in_azure).isdisjoint("@?#"):
             raise ValueError("an address alone: keys and options come from the environment (AWS_ACCESS_KEY_ID ...)")
         return value
 

@@ -10,9 +10,19 @@ from typing import Any, Final
 # Control characters drive a terminal and begin new lines of a log; marks of direction let a text pass for another.
 ACTIVE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 HIDDEN: Final = "***"
-SECRET: Final = r"token|secret|passw|sig(?:nature)?\b|credential|api_?key|private|access_?key$"
-# Of a URL: who is before the @, and parameters that are secrets by their name.
-IN_URL: Final = re.compile(rf"""(?<=://)[^/\s"'@]+(?=@)|(?i:(?<=[?&])[^=&\s]*(?:{SECRET})[^=&\s]*=)[^&\s"']+""")
+# In a name. PWD and OLDPWD are folders.
+SECRET: Final = (
+    r"token(?!i[sz])|secret|passw|(?<!^)(?<!^old)pwd|sig(?:nature)?\b|credential|private|connection_?string"
+    r"|_key\b|(?:api|access|account)-?key"
+)
+# What stands before the last @ of a URL, where the colon is not that of a port and the @ not that of a container of
+# Azure's; and parameters that are secrets by their name.
+IN_URL: Final = re.compile(
+    rf"""(?<=://) [^\s"'/:?#\[]* : (?!\d{{1,5}}(?:[/?#]|$)) (?:(?!://)[^\s"'])* (?=@)
+    | (?<=://) (?<!abfs://) (?<!abfss://) (?<!wasb://) (?<!wasbs://) [^\s"'/?#]+ (?=@)
+    | (?<=[?&#;]) (?P<name>(?i:[^=&\s]* (?:{SECRET}) [^=&\s]* =)) [^&\s"']+""",
+    re.VERBOSE,
+)
 SHORTEST_SECRET: Final = 8  # characters: anything shorter stands in many a word
 
 
@@ -40,7 +50,7 @@ def _tree_without(tree: Any, secrets: Sequence[str]) -> Any:
 
 
 def _without(text: str, secrets: Sequence[str]) -> str:
-    text = IN_URL.sub(lambda found: HIDDEN if "=" not in found[0] else f"{found[0].partition('=')[0]}={HIDDEN}", text)
+    text = IN_URL.sub(lambda found: (found["name"] or "") + HIDDEN, text)
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
     return text
@@ -48,5 +58,6 @@ def _without(text: str, secrets: Sequence[str]) -> str:
 
 def _secrets() -> list[str]:
     """The values of environment variables whose names say that they are secrets."""
-    named = (value for name, value in os.environ.items() if re.search(SECRET, name, re.IGNORECASE))
-    return [value for value in named if len(value) >= SHORTEST_SECRET]
+    named = [value for name, value in os.environ.items() if re.search(SECRET, name, re.IGNORECASE)]
+    files = {value for value in named if value.startswith("/") and os.access(value, os.F_OK)}  # a key's: no secret
+    return [value for value in named if len(value) >= SHORTEST_SECRET and value not in files]

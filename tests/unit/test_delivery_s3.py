@@ -78,10 +78,17 @@ def test_the_files_of_a_night_are_read_from_s3_without_delta(tmp_path: Path, on_
     assert sorted(pq.read_table(paths, filesystem=s3, partitioning=None)["value"].to_pylist()) == [1, 2]
 
 
-@pytest.mark.parametrize("address", ["s3://key:secret@bucket/lake", "s3://bucket/lake?secret=1"])
+@pytest.mark.parametrize(
+    "address",
+    ["s3://key:secret@bucket/lake", "s3://bucket/lake?secret=1", "abfss://c:secret@account/x", "abfss://c@a/x?sig=1"],
+)
 def test_an_address_holds_no_secrets(address: str) -> None:
     with pytest.raises(ValueError, match="come from the environment"):
         config.DeliverConfig(to=address)
+
+
+def test_an_address_names_a_container_of_azure() -> None:
+    assert config.DeliverConfig(to="abfss://lake@shop.dfs.core.windows.net/x").to
 
 
 def test_a_delivery_looks_at_the_lake_once_however_many_nights_there_are(

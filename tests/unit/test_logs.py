@@ -140,6 +140,17 @@ def test_a_night_is_the_same_whatever_secrets_the_environment_of_its_run_holds(
         ("s3a://key:secret@bucket/a, s3://bucket/b", "s3a://***@bucket/a, s3://bucket/b"),
         ("postgres://me@host", "postgres://***@host"),
         ("https://h/x?a=1&X-Amz-Signature=ab12&b=2", "https://h/x?a=1&X-Amz-Signature=***&b=2"),
+        ("https://me:p/ss@h/x", "https://***@h/x"),
+        ("https://me:p@ss=1@h/x", "https://***@h/x"),
+        ("https://p@ss@h/x", "https://***@h/x"),
+        ("s3://a:b@c/d,s3://e:f@g/h", "s3://***@c/d,s3://***@g/h"),
+        ("https://h/#access_token=ab12", "https://h/#access_token=***"),
+        ("https://h/?a=1&pwd=ab12", "https://h/?a=1&pwd=***"),
+        ("x;AccountKey=ab12==", "x;AccountKey=***"),
+        ("https://h/?tokenizer=words", "https://h/?tokenizer=words"),
+        ("hdfs://name:9000/lake/a@b", "hdfs://name:9000/lake/a@b"),
+        ("https://h?mail=a@b", "https://h?mail=a@b"),
+        ("abfss://lake@shop.dfs.core.windows.net/x?sig=ab12", "abfss://lake@shop.dfs.core.windows.net/x?sig=***"),
         ("mail a@b.c, 2026-01-01T00:00:00", "mail a@b.c, 2026-01-01T00:00:00"),
     ],
 )
@@ -147,3 +158,25 @@ def test_credentials_in_urls_are_left_out(text: str, shown: str) -> None:
     assert redacted(text) == shown
     assert redacted_tree({"a": [text, 1, None]}) == {"a": [shown, 1, None]}
     assert json.loads(redacted(json.dumps({"a": text}))) == {"a": shown}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("AZURE_STORAGE_ACCOUNT_KEY", SECRET, "***"),
+        ("AZURE_STORAGE_CONNECTION_STRING", SECRET, "***"),
+        ("ENCRYPTION_KEY", SECRET, "***"),
+        ("DB_PWD", SECRET, "***"),
+        ("AWS_SECRET_ACCESS_KEY", "/" + SECRET, "***"),
+        ("DB_PASSWORD", "./././././.", "***"),
+        ("AWS_ACCESS_KEY_ID", SECRET, SECRET),
+        ("GOOGLE_APPLICATION_CREDENTIALS", str(LOCAL), str(LOCAL)),
+        ("OLDPWD", "/gone/since", "/gone/since"),
+        ("TOKENIZERS_PARALLELISM", "tokenizers", "tokenizers"),
+    ],
+)
+def test_variables_that_are_secrets_by_their_name_are_left_out_and_no_others(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, shown: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert redacted(value) == shown
