@@ -233,7 +233,7 @@ def _write(path: Path, text: str) -> None:
 
 def _forget(options: argparse.Namespace) -> int:
     from halflife import forgetting
-    from halflife.pseudonyms import stored_id
+    from halflife.pseudonyms import meant_ids
 
     users = _lines(options.users) if options.users else []
     rows = list(csv.reader(_lines(options.events))) if options.events else []
@@ -243,9 +243,12 @@ def _forget(options: argparse.Namespace) -> int:
     if not users and not events:
         raise ConfigError("nothing to forget: give --users or --events, a file with at least one line")
     config, store = configured(options)
-    users = [stored_id(config, user) for user in users]
-    events = [(stored_id(config, user), event) for user, event in events]
-    forgetting.ask(store, options.before, users, events)
+    forgetting.ask(
+        store,
+        options.before,
+        [meant for user in users for meant in meant_ids(config, user)],
+        [(meant, event) for user, event in events for meant in meant_ids(config, user)],
+    )
     print(
         f"noted: {len(users)} users and {len(events)} events go at the next run of sessionize, from earlier nights too"
     )

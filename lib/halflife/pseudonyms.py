@@ -17,7 +17,8 @@ from halflife.config import Config
 from halflife.errors import ConfigError
 
 MIN_KEY_BYTES: Final = 32  # RFC 2104, section 3: no shorter than the digest
-PSEUDONYM: Final = re.compile(r"[0-9a-f]{64}")
+PREFIX: Final = "hmac-"  # without it a log's own ids, often digests of something, would look like pseudonyms
+PSEUDONYM: Final = re.compile(rf"{PREFIX}[0-9a-f]{{64}}")
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class Pseudonyms:
     @property
     def key_id(self) -> str:
         """What tells the key from others and says nothing about it: manifests hold this."""
-        return sha256(b"halflife key id\0" + self.key).hexdigest()[:16]
+        return sha256(b"halflife key id\0" + PREFIX.encode() + self.key).hexdigest()[:16]
 
     def of(self, user_id: str) -> str:
-        """A user's pseudonym: 64 hexadecimal digits."""
-        return hmac.digest(self.key, user_id.encode("utf-8", "surrogatepass"), "sha256").hex()
+        """A user's pseudonym: "hmac-" and 64 hexadecimal digits."""
+        return PREFIX + hmac.digest(self.key, user_id.encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
 def configured(config: Config) -> Pseudonyms | None:
@@ -59,3 +60,12 @@ def stored_id(config: Config, user_id: str) -> str:
         return user_id  # who looks up a pseudonym needs no key
     known = configured(config)
     return user_id if known is None else known.of(user_id)
+
+
+def meant_ids(config: Config, user_id: str) -> set[str]:
+    """All ids under which the warehouse may know a user who must be forgotten; where there are pseudonyms, by the key.
+
+    What looks like a pseudonym may be an id of the log, which has a pseudonym of its own.
+    """
+    known = configured(config)
+    return {user_id if known is None else known.of(user_id), stored_id(config, user_id)}

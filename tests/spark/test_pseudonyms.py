@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from datetime import date
+from hashlib import sha256
 from pathlib import Path
 
 import duckdb
@@ -30,8 +31,9 @@ alarms: {{quarantine_share: {{action: "off"}}}}
 """
 KEY = "0123456789abcdef" * 4
 NIGHT, NEXT = date(2026, 5, 2), date(2026, 5, 3)
-USERS = ("annabel", "benedict", "cordelia", "dorothea")  # the last has no event
-LOG = """\
+HEX, TAKEN = sha256(b"edmund").hexdigest(), f"hmac-{sha256(b'fridolin').hexdigest()}"  # ids that look like pseudonyms
+USERS = ("annabel", "benedict", "cordelia", HEX, TAKEN, "dorothea")  # the last has no event
+LOG = f"""\
 u,i,t
 annabel,tea,2026-05-01T10:00:00Z
 annabel,milk,2026-05-01T10:05:00Z
@@ -39,6 +41,8 @@ benedict,tea,2026-05-01T11:00:00Z
 cordelia,milk,2026-05-01T12:00:00Z
 cordelia,milk,2026-05-01T12:00:00Z
  ,milk,2026-05-01T12:00:00Z
+{HEX},tea,2026-05-01T13:00:00Z
+{TAKEN},tea,2026-05-01T14:00:00Z
 benedict,tea,no time
 benedict
 """
@@ -150,12 +154,15 @@ def test_another_key_is_refused_where_there_are_nights(
         shop.with_key(shop.key_file)
 
 
-def test_a_user_is_forgotten_by_id(shops: tuple[Shop, Shop], tmp_path: Path) -> None:
+def test_users_are_forgotten_by_id_or_pseudonym_whatever_an_id_looks_like(
+    shops: tuple[Shop, Shop], tmp_path: Path
+) -> None:
     hidden, _ = shops
-    (tmp_path / "users").write_text("annabel\n")
+    of = Pseudonyms(KEY.encode()).of
+    (tmp_path / "users").write_text(f"annabel\n{HEX}\n{TAKEN}\n{of('benedict')}\n")
     command = ["forget", "--config", str(hidden.config), "--users", str(tmp_path / "users"), "--before", str(NEXT)]
     assert cli.main(command) == 0
     hidden.run(NEXT, "sessionize")
-    annabel = Pseudonyms(KEY.encode()).of("annabel")
-    assert annabel not in {user for (user,) in hidden.rows("users", "user_id", NEXT)}
-    assert annabel not in {user for (user,) in hidden.rows("scores", "user_id")}
+    left = {(of("cordelia"),), (of("dorothea"),)}
+    assert set(hidden.rows("users", "user_id", NEXT)) == {*left, (None,)}  # their indexes stay
+    assert set(hidden.rows("scores", "user_id")) == left

@@ -16,10 +16,12 @@ LOCAL = Path(__file__).parents[2] / "conf" / "local.yaml"
 
 def test_a_pseudonym_is_the_hmac_of_rfc_4231() -> None:
     # Test cases 1 and 2 of the RFC; `openssl dgst -sha256 -hmac KEY` gives the same.
-    assert Pseudonyms(b"\x0b" * 20).of("Hi There") == "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
+    assert Pseudonyms(b"\x0b" * 20).of("Hi There") == (
+        "hmac-b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
+    )
     assert (
         Pseudonyms(b"Jefe").of("what do ya want for nothing?")
-        == "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        == "hmac-5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
     )
 
 
@@ -48,6 +50,7 @@ def test_a_user_is_asked_for_by_id_or_by_pseudonym(tmp_path: Path) -> None:
     known = pseudonyms.configured(config)
     assert known == Pseudonyms(b"k" * 32)
     assert pseudonyms.stored_id(config, "ann") == known.of("ann")
+    assert pseudonyms.stored_id(config, "ab" * 32) == known.of("ab" * 32)
     (tmp_path / "key").unlink()  # who has the pseudonym needs no key
     assert pseudonyms.stored_id(config, known.of("ann")) == known.of("ann")
     assert pseudonyms.stored_id(configuration.load(LOCAL), "ann") == "ann"
