@@ -1,6 +1,8 @@
 """Pseudonyms of users: HMAC-SHA-256 (RFC 2104) of their ids, with a key that lies in a file outside the warehouse.
 
-The ids are replaced as they are read, so no table, manifest or log ever holds one. Who has the key can tell a user's
+The ids are replaced as they are read, so no column of users, manifest or log line of halflife's own holds one. What a
+log has of a user elsewhere passes as it is: in event ids, session ids it gives, context columns, and the paths of its
+files (`source_file`, the manifest's inputs). Who has the key can tell a user's
 pseudonym from the id; nobody can tell the id from the pseudonym but by trying ids with the key.
 """
 
@@ -43,9 +45,11 @@ def configured(config: Config) -> Pseudonyms | None:
         return None
     path = Path(config.pseudonyms.key_file)
     try:
-        key = path.read_bytes().strip()
+        key = re.sub(rb"\r?\n\Z", b"", path.read_bytes())  # of an editor's or openssl's; other bytes are the key's
     except (OSError, ValueError) as error:
         raise ConfigError(f"pseudonyms.key_file: {path} cannot be read: {error}") from error
+    if path.resolve().is_relative_to(Path(config.warehouse).resolve()):
+        raise ConfigError(f"pseudonyms.key_file: {path} lies in the warehouse, whose readers must not have it; move it")
     if len(key) < MIN_KEY_BYTES:
         raise ConfigError(
             f"pseudonyms.key_file: {path} holds {len(key)} bytes, a key has {MIN_KEY_BYTES} or more: "

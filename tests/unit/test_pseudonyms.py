@@ -44,6 +44,23 @@ def test_a_key_that_is_none_is_refused_by_its_file(tmp_path: Path, content: byte
     assert "short" not in str(caught.value)
 
 
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+def test_a_binary_key_keeps_all_its_bytes(tmp_path: Path, end: bytes) -> None:
+    key = b" " * 30 + b"\n\t"
+    (tmp_path / "key").write_bytes(key + end)
+    assert pseudonyms.configured(configuration.load(LOCAL, [f"pseudonyms.key_file={tmp_path}/key"])) == Pseudonyms(key)
+
+
+def test_a_key_within_the_warehouse_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "key").write_text("k" * 32)
+    (tmp_path / "link").symlink_to("tables")
+    for path in (tmp_path / "tables" / "key", tmp_path / "link" / "key"):
+        overrides = [f"warehouse={tmp_path}/tables", f"pseudonyms.key_file={path}"]
+        with pytest.raises(ConfigError, match=r"pseudonyms\.key_file: .* lies in the warehouse"):
+            pseudonyms.configured(configuration.load(LOCAL, overrides))
+
+
 def test_a_user_is_asked_for_by_id_or_by_pseudonym(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("k" * 32 + "\n")
     config = configuration.load(LOCAL, [f"pseudonyms.key_file={tmp_path}/key"])
