@@ -6,6 +6,7 @@ import importlib
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -111,7 +112,7 @@ def test_a_night_that_is_not_published_is_named(team: Team) -> None:
 
 def test_every_table_of_rows_can_be_delivered() -> None:
     allowed = config.DeliverConfig.model_fields["tables"].annotation
-    assert set(config.get_args(config.get_args(allowed)[0])) == set(JOB_OF) - set(FILES)
+    assert set(get_args(get_args(allowed)[0])) == set(JOB_OF) - set(FILES)
 
 
 def test_without_its_package_the_job_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
