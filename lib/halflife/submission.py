@@ -19,6 +19,8 @@ DEFAULTS: Final = Path("conf/spark-defaults.conf")
 CLUSTER: Final = Path("conf/spark-cluster.conf")
 LOG4J: Final = Path("conf/log4j2.properties")
 FIND_GPUS: Final = Path("conf/find-gpus")
+# Where the images that Spark publishes have theirs, from the folder that they begin in; `cluster.conf` names another.
+IN_SPARKS_IMAGE: Final = "../examples/src/main/scripts/getGpusResources.sh"
 PYTHON: Final = Path(".venv/bin/python")
 LIBRARY, ENVIRONMENT = "halflife.zip", "environment.tar.gz"  # of scripts/package
 UNPACKED: Final = "./environment/bin/python"  # in the folder in which an executor starts
@@ -157,9 +159,10 @@ def _ranks(config: Config, master: str) -> dict[str, str]:
     if settings.gpus_per_rank:
         conf["spark.executor.resource.gpu.amount"] = str(settings.ranks_per_executor)
         conf["spark.task.resource.gpu.amount"] = "1"
-        if master == "yarn":  # a standalone worker and an image have a script of their own
+        if master == "yarn":  # a standalone worker has a script of its own
             conf["spark.executor.resource.gpu.discoveryScript"] = f"./{FIND_GPUS.name}"
         if master.startswith("k8s://"):
+            conf["spark.executor.resource.gpu.discoveryScript"] = IN_SPARKS_IMAGE
             conf["spark.executor.resource.gpu.vendor"] = "nvidia.com"
     return conf
 

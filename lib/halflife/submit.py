@@ -13,6 +13,7 @@ that of scripts/submit, which YARN's and Kubernetes' cluster mode would lose.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -21,6 +22,8 @@ import zipfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+
+import psutil
 
 from halflife.errors import ConfigError
 from halflife.submission import (
@@ -73,10 +76,10 @@ def check_packages(folder: Path, needed: Sequence[str] = (LIBRARY, ENVIRONMENT))
 
 def _submission(job: str, arguments: Sequence[str], env: str, dry: bool) -> Submission:
     started = "NOW" if dry else f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
-    folder = Path(".logs") if dry else Path(os.environ.get("HALFLIFE_LOGS", HOME / ".logs")).absolute()
+    folder = Path(".logs") if dry else Path(os.environ.get("HALFLIFE_LOGS") or HOME / ".logs").absolute()
     log, java = folder / f"{job}-{started}.log", os.environ.get("HALFLIFE_JAVA_OPTIONS", "")
     if env == "local" or job in WITHOUT_SPARK:
-        return local(job, arguments, log, os.environ.get("HALFLIFE_MASTER", "local[*]"), java)
+        return local(job, arguments, log, os.environ.get("HALFLIFE_MASTER") or "local[*]", java)
     from halflife import config
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -94,26 +97,35 @@ def _run(submission: Submission) -> int:
     """Run spark-submit: what Spark says goes to the log, what the job says to the terminal."""
     log = HOME / submission.log
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {
+    unless_given = {
         "PYSPARK_PYTHON": str(HOME / PYTHON),
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        **os.environ,
-        "HALFLIFE_LOG": str(log),
+        "HALFLIFE_LOG_JSON": str(log.with_suffix(".jsonl")),
     }
-    environment.setdefault("HALFLIFE_LOG_JSON", str(log.with_suffix(".jsonl")))
+    given = {name: value for name, value in os.environ.items() if value or name not in unless_given}
+    environment = {**unless_given, **given, "HALFLIFE_LOG": str(log)}
     environment.pop("SPARK_HOME", None)  # another Spark's jars would not fit this one's Python
     if sys.stderr.isatty():
         environment["HALFLIFE_TERMINAL"] = os.ttyname(sys.stderr.fileno())
     with log.open("ab") as said:
         process = subprocess.Popen(submission.command(HOME), env=environment, stderr=said)
         # Who ends scripts/submit, a terminal or a scheduler, means the job.
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: _end(process.pid))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         code = process.wait()
     code = 128 - code if code < 0 else code
     if code:
         print(f"{submission.job}: exit code {code}, log: {log}", file=sys.stderr)
     return code
+
+
+def _end(pid: int) -> None:
+    """End a process and all below it: Spark's launcher lets the job's Python outlive it."""
+    top = psutil.Process(pid)
+    for process in (*top.children(recursive=True), top):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from halflife import config, submission, submit
@@ -124,11 +125,31 @@ def test_what_the_config_says_of_spark_wins(shop: Path) -> None:
         ("cluster.executors.cores_per_task=5", "more than the 4 of an executor"),
         ("cluster.executors.at_least=30", "more than at_most"),
         ("cluster.conf={spark.authenticate.secret: x}", "a secret does not belong here"),
+        ("cluster.conf={spark.hadoop.fs.s3a.access.key: x}", "a secret does not belong here"),
+        ("cluster.conf={spark.hadoop.fs.azure.account.key.shop.dfs.core.windows.net: x}", "a secret does not belong"),
     ],
 )
 def test_a_wrong_setting_is_refused(shop: Path, override: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         config.load(shop, [override])
+
+
+@pytest.mark.parametrize("key", ["spark.kubernetes.executor.secretKeyRef.ID", "spark.authenticate.secret.file"])
+def test_where_a_secret_is_may_be_said(shop: Path, key: str) -> None:
+    assert config.load(shop, [f"cluster.conf={{{key}: x}}"]).cluster.conf == {key: "x"}
+
+
+def test_what_ends_scripts_submit_ends_the_job_below_the_launcher() -> None:
+    """Spark's launcher starts the job's Python, and does not end it with itself."""
+    job = "import time; print('begun', flush=True); time.sleep(600)"
+    launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {job!r}])"
+    with subprocess.Popen([sys.executable, "-c", launcher], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        (below,) = psutil.Process(process.pid).children()
+        submit._end(process.pid)
+        assert process.wait(10)
+        below.wait(10)
 
 
 def test_a_config_without_a_cluster_says_what_is_missing() -> None:

@@ -10,15 +10,19 @@ import pytest
 from halflife.errors import ConfigError, HalflifeError
 from halflife.training import launch
 from halflife.training.launch import RankLostError
-from halflife.training.task import RankResult, TrainingTask
+from halflife.training.task import ProgressFile, RankResult, TrainingTask
 from training_run import task_in
 
+BEGUN = "loss .3"
 DONE = [RankResult(0, {}, "digest")]
 
 
 @pytest.fixture
 def task(tmp_path: Path) -> TrainingTask:
-    return task_in(tmp_path / "work", tmp_path / "rows", restarts=2)
+    found = task_in(tmp_path / "work", tmp_path / "rows", restarts=2)
+    found.progress_file.parent.mkdir(parents=True, exist_ok=True)
+    ProgressFile(found.progress_file).report("epoch 1", 1, 10, BEGUN)
+    return found
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[Exception]:
@@ -39,7 +43,15 @@ def test_lost_ranks_begin_again_and_say_so(task: TrainingTask, monkeypatch: pyte
     assert launch.run_ranks(None, task) == DONE  # type: ignore[arg-type]
     assert not left
     said = [json.loads(line)["message"] for line in task.progress_file.read_text().splitlines()]
-    assert said == ["rank 1 died", "rank 0 died"]
+    assert said == [BEGUN, "rank 1 died", "rank 0 died"]
+
+
+def test_ranks_that_never_started_do_not_begin_again(task: TrainingTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    task.progress_file.write_text("")
+    left = failing(monkeypatch, RankLostError("no such interface"), RankLostError("no such interface"))
+    with pytest.raises(RankLostError):
+        launch.run_ranks(None, task)  # type: ignore[arg-type]
+    assert len(left) == 1
 
 
 def test_ranks_that_are_lost_again_and_again_end_the_run(task: TrainingTask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,13 +152,16 @@ def exponential(
 def run_ranks(spark: SparkSession, task: TrainingTask) -> list[RankResult]:
     """Run the training function on `train.ranks` Horovod ranks; their results by rank.
 
-    A rank that fails or dies ends them all; where one has died, they begin again `train.restarts` times at most.
+    A rank that fails or dies ends them all; where one has died, they begin again `train.restarts` times at most, but
+    not where none had a word to say yet: what keeps them from starting would do so again.
     Raises HalflifeError that says which rank, and where the next run goes on.
     """
     for left in range(task.train.restarts, 0, -1):
         try:
             return _run_once(spark, task)
         except RankLostError as error:
+            if not task.progress_file.stat().st_size:
+                raise
             log.warning("%s", error)
             ProgressFile(task.progress_file).report("restart", left, task.train.restarts, str(error))
     return _run_once(spark, task)
