@@ -85,8 +85,9 @@ def stage_user_states(
         sequences = store.read(job.spark, "sequences", job.as_of)
     else:
         by_bucket = {walk.bucket_of(file.part): file.path for file in files}
+        assert len(by_bucket) == len(files)  # a bucket's second file would be passed over
         made_with = (store.manifest("sessionize", job.as_of) or {})["config"]["sessionize"]
-        tasks = min(len(files), TASKS_PER_CORE * job.cores)
+        tasks = max(1, min(len(files), TASKS_PER_CORE * job.cores))  # all users may have been forgotten
         sequences = encode.sequences_of(active, by_bucket, made_with["users_per_file"], tasks)
     # As many tasks as cores: each loads the model once, and a user costs the same wherever it lies.
     states = encode.user_states(sequences.repartition(job.cores, "user_index"), directory)
