@@ -77,6 +77,13 @@ def _add_forget(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _add_ready(ready: argparse.ArgumentParser) -> None:
     ready.add_argument("job", choices=("sessionize", "train", "score"))
     ready.add_argument("--as-of", type=date.fromisoformat, required=True, metavar="YYYY-MM-DD", help="the night")
+    ready.add_argument(
+        "--settled-minutes",
+        type=float,
+        default=0,
+        metavar="N",
+        help="of sessionize: a file that was changed in the last N minutes is not there yet (default: %(default)s)",
+    )
     ready.set_defaults(run=_ready)
 
 
@@ -138,7 +145,8 @@ def _ready(options: argparse.Namespace) -> int:
 
     config, store = configured(options)
     if options.job == "sessionize":
-        print(f"{sessionize.ready(store, config, options.as_of)} files for the night of {options.as_of}")
+        files = sessionize.ready(store, config, options.as_of, options.settled_minutes)
+        print(f"{files} files for the night of {options.as_of}")
     else:
         print(store.path("events", options.as_of))
     return 0

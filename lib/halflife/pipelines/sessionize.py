@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from halflife import forgetting, sources
@@ -49,12 +50,27 @@ def find(store: Warehouse, config: Config, as_of: date) -> list[sources.Intake]:
     return [sources.find(name, source, before, as_of) for name, source in config.sources.items()]
 
 
-def ready(store: Warehouse, config: Config, as_of: date) -> int:
-    """How many files there are for a night. Raises InputMissingError where the night would end for want of them."""
-    files = sum(len(intake.files) for intake in find(store, config, as_of))
+def ready(store: Warehouse, config: Config, as_of: date, settled_minutes: float = 0) -> int:
+    """How many log files there are for a night.
+
+    Raises InputMissingError where the night would end for want of one or of a catalogue, where one was changed in the
+    last `settled_minutes` (of a day's folder the first file may be there and others on their way), and where a first
+    night lacks the day before it: the job takes a first night's log however long ago it ends, as a history may be all
+    there is, but who waits for a night waits for its last day.
+    """
+    files = [file for intake in find(store, config, as_of) for file in intake.files]
+    if store.last_night("sessionize", as_of) is None:
+        for name, source in config.sources.items():
+            sources.find(name, source, as_of - timedelta(days=1), as_of)
     if not files and not config.sessionize.allow_empty_night:
         raise InputMissingError(f"no file for the night of {as_of} in any source")
-    return files
+    catalogues = {"users.path": config.users, "items.path": config.items}
+    known = [file for key, each in catalogues.items() if each is not None for file in sources.existing(key, each.path)]
+    for file in (*files, *known):
+        # Not the time of its content, which who delivers may keep as it was elsewhere.
+        if time.time() - file.stat().st_ctime < 60 * settled_minutes:
+            raise InputMissingError(f"{file}: changed in the last {settled_minutes:g} minutes, it may still be growing")
+    return len(files)
 
 
 def _later_ones_too(job: Job) -> None:

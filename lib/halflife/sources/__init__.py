@@ -14,11 +14,11 @@ from halflife.config import EPOCH_UNITS, SourceConfig
 from halflife.errors import ConfigError
 from halflife.sources.catalogue import read_catalogue
 from halflife.sources.fields import as_instant, as_number, as_text, as_written, unless_blank
-from halflife.sources.files import Intake, absolute, day_pattern, find, fingerprint, matching
+from halflife.sources.files import Intake, absolute, day_pattern, existing, find, fingerprint, matching
 from halflife.sources.readers import records
 from halflife.sources.records import Records, Wanted
 
-__all__ = ["Intake", "find", "fingerprint", "matching", "read", "read_catalogue"]
+__all__ = ["Intake", "existing", "find", "fingerprint", "matching", "read", "read_catalogue"]
 
 RAW_CHARACTERS = 65_536  # of a record's text are kept
 REQUIRED = frozenset({"user", "item", "time", "event_type"})
