@@ -22,13 +22,13 @@ with DAG(
     tags=["halflife"],
 ) as dag:
     wait_for_events = WaitFor(job="sessionize", to=to, task_id="wait_for_events", on_skipped_callback=alert)
-    # A night whose logs failed their audit must be looked at before the next one takes them in: no night is begun
-    # behind one that failed. One that was skipped, or is marked so, holds up nobody: the next night reads its logs too.
-    sessionize = SubmitJob(job="sessionize", to=to, depends_on_past=True)
+    # Not depends_on_past: the run behind a night that failed would wait for it, and hold the only place in which that
+    # one could run once it is cleared. Each night reads all days since the last that is published, this one's too.
+    sessionize = SubmitJob(job="sessionize", to=to)
     # Audit and publish are no tasks of their own: the job audits what it has staged, and makes it visible in one rename
     # where it is still the only run of the night. In tasks apart, what is published might not be what was audited.
     # A failed audit is exit code 4: nothing behind it runs, and readers keep the tables of the last night.
-    score = SubmitJob(job="score", to=to, depends_on_past=True)
+    score = SubmitJob(job="score", to=to)
     # Reads each published file again; the assets are there for others from then on.
     verify = Ask(command="verify", to=to, outlets=assets("sessionize", "score"))
     report = Ask(command="report", to=to, outlets=assets("report"))
