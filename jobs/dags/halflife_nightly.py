@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, CronDataIntervalTimetable
-from halflife_tasks import PARAMS, Ask, SubmitJob, WaitFor, alert, assets, settings
+from halflife_tasks import PARAMS, Ask, SubmitJob, WaitFor, assets, settings
 
 to = settings()
 
@@ -21,7 +21,7 @@ with DAG(
     params=PARAMS,
     tags=["halflife"],
 ) as dag:
-    wait_for_events = WaitFor(job="sessionize", to=to, task_id="wait_for_events", on_skipped_callback=alert)
+    wait_for_events = WaitFor(job="sessionize", to=to, task_id="wait_for_events")
     # Not depends_on_past: the run behind a night that failed would wait for it, and hold the only place in which that
     # one could run once it is cleared. Each night reads all days since the last that is published, this one's too.
     sessionize = SubmitJob(job="sessionize", to=to)
@@ -33,7 +33,8 @@ with DAG(
     verify = Ask(command="verify", to=to, outlets=assets("sessionize", "score"))
     report = Ask(command="report", to=to, outlets=assets("report"))
 
-    wait_for_events >> sessionize >> score >> verify >> report
+    sessionize >> score >> verify >> report
+    wait_for_events >> [sessionize, score, verify, report]  # so that all are skipped with it, by their trigger rule
     if to.evaluate:  # of the nights whose horizon has passed by now, the last one
         evaluate = SubmitJob(job="evaluate", to=to, sets=["evaluate.newest_nights=1"], outlets=assets("evaluate"))
         verify >> evaluate >> report

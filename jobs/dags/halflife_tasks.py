@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 
 import yaml
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk import Asset, BaseHook, BaseOperator, BaseSensorOperator, Context, Param
+from airflow.sdk import Asset, BaseHook, BaseOperator, BaseSensorOperator, Context, Param, TriggerRule
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,9 @@ class Settings:
             "retry_exponential_backoff": True,
             "max_retry_delay": timedelta(hours=2),
             "on_failure_callback": alert,
+            "on_skipped_callback": alert,
+            # Behind a job that was skipped, as another run has published its night, the chain goes on.
+            "trigger_rule": TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
         }
 
     def timeout(self, job: str) -> timedelta | None:
@@ -223,7 +226,8 @@ def alert(context: Context) -> None:
     It goes as {"text": line}, which Slack and Mattermost read.
     """
     task = context["task_instance"]
-    line = f"{task.dag_id}.{task.task_id} {task.run_id}: {context.get('exception')}"
+    why = context.get("exception") or "skipped; its log says why"  # Airflow hands on none of what skips
+    line = f"{task.dag_id}.{task.task_id} {task.run_id}: {why}"
     log.error("%s", line)
     try:
         url = BaseHook.get_connection(ALERT_CONNECTION).host

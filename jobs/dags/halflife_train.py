@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, CronDataIntervalTimetable
-from halflife_tasks import PARAMS, SubmitJob, WaitFor, alert, assets, settings
+from halflife_tasks import PARAMS, SubmitJob, WaitFor, assets, settings
 
 to = settings()
 
@@ -20,7 +20,7 @@ with DAG(
     params=PARAMS,
     tags=["halflife"],
 ) as dag:
-    wait_for_night = WaitFor(job="train", to=to, task_id="wait_for_night", on_skipped_callback=alert)
+    wait_for_night = WaitFor(job="train", to=to, task_id="wait_for_night")
     train = SubmitJob(job="train", to=to, outlets=assets("train"))
 
     wait_for_night >> train
