@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -35,6 +37,9 @@ DONE, WRONG, MISSING, AUDIT_FAILED, CONFLICT = 0, 2, 3, 4, 5
 HOPELESS = (WRONG, AUDIT_FAILED)
 
 SPARK_CONNECTION, ALERT_CONNECTION = "spark_halflife", "halflife_alert"
+
+# Between TERM and KILL; Airflow itself kills a task five seconds after its TERM.
+KILL_SECONDS = 3
 
 # What each job publishes, for the DAGs of others that wait for it.
 TABLES: Mapping[str, tuple[str, ...]] = {
@@ -154,13 +159,24 @@ class SubmitJob(SparkSubmitOperator):
         Path((self.env_vars or {})["HALFLIFE_LOG"]).parent.mkdir(parents=True, exist_ok=True)
         hook = self._hook = self._get_hook()
         try:
-            hook.submit(self.application, cwd=self.home)
+            hook.submit(self.application, cwd=self.home, start_new_session=True)
         except AirflowException as error:
             process, shown = hook._submit_sp, hook._last_submit_log_lines
             if process is None or not process.returncode:
                 raise
             raise verdict(process.returncode, shown[-1] if shown else str(error)) from None
         name_the_night(self, context, self.as_of)
+
+    def on_kill(self) -> None:
+        """End all that the job has started: the hook would kill the JVM, and leave the driver that it began."""
+        process = None if self._hook is None else self._hook._submit_sp
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(KILL_SECONDS)
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def name_the_night(task: BaseOperator, context: Context, as_of: str) -> None:

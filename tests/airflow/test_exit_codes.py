@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from nightly import load, run, write_settings
 SUCCESS, FAILED, SKIPPED, HELD_UP = "success", "failed", "skipped", "upstream_failed"
 NIGHTS = iter(date(2026, 1, 1) + timedelta(days=n) for n in range(300))  # no test sees another's runs
 
+NO_SETTINGS: Mapping[str, object] = {}
 Install = Callable[..., Path]
 
 
@@ -22,7 +23,7 @@ Install = Callable[..., Path]
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """An installation whose commands only end: `install(score=4)` ends score with exit code 4, each time or in turn."""
 
-    def make(wait_hours: float = 1e6, **codes: int | list[int]) -> Path:
+    def make(settings: Mapping[str, object] = NO_SETTINGS, **codes: int | list[int]) -> Path:
         binaries = tmp_path / ".venv/bin"
         binaries.mkdir(parents=True, exist_ok=True)
         for job, turns in codes.items():
@@ -37,7 +38,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         for name in ("spark-submit", "halflife"):
             (binaries / name).write_text(script)
             (binaries / name).chmod(0o755)
-        path = write_settings(tmp_path / "airflow.yaml", home=str(tmp_path), wait_hours=wait_hours)
+        path = write_settings(tmp_path / "airflow.yaml", **{"home": str(tmp_path), "wait_hours": 1e6, **settings})
         monkeypatch.setenv("HALFLIFE_AIRFLOW", str(path))
         return tmp_path
 
@@ -80,7 +81,7 @@ def test_damaged_tables_are_no_ones_to_read(install: Install) -> None:
 
 
 def test_a_night_whose_log_never_comes_is_left_out(install: Install) -> None:
-    install(ready=3, wait_hours=1)
+    install({"wait_hours": 1}, ready=3)
     states = run(load("halflife_nightly"), next(NIGHTS))
     assert {state for state, _ in states.values()} == {SKIPPED}
 
@@ -103,9 +104,26 @@ def test_a_night_that_failed_holds_up_nobody(install: Install) -> None:
 
 
 def test_a_night_that_was_left_out_holds_up_nobody(install: Install) -> None:
-    install(ready=[3, 0], wait_hours=1)
+    install({"wait_hours": 1}, ready=[3, 0])
     dag = load("halflife_nightly")
     assert [run(dag, next(NIGHTS))["score"] for _ in range(2)] == [(SKIPPED, 0), (SUCCESS, 1)]
+
+
+def test_a_job_that_takes_too_long_is_ended_with_all_that_it_has_started(install: Install) -> None:
+    home = install({"retries": 0, "timeout_hours": {"sessionize": 2 / 3600}})
+    # As spark-submit, whose JVM starts the driver: one that TERM does not end.
+    job = "#!/bin/bash\ntrap '' TERM; sleep 300 & echo $! >driver; trap - TERM; wait\n"
+    (home / ".venv/bin/spark-submit").write_text(job)
+    assert run(load("halflife_nightly"), next(NIGHTS))["sessionize"] == (FAILED, 1)
+    assert not is_running(int((home / "driver").read_text()))
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there and not merely waited for."""
+    try:
+        return " Z " not in Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.parametrize(("named", "night"), [({"as_of": "2025-05-05"}, "2025-05-05"), ({}, "2025-06-01")], ids=str)
