@@ -95,7 +95,7 @@ def history(work: Path) -> None:
 def under_airflow(work: Path, nights: Sequence[date]) -> None:
     """Let the nightly DAG make the nights, in a home of its own, in order."""
     settings = {"config": str(config(work, "airflow")), "home": str(ROOT), "logs": str(work / "logs")}
-    settings |= {"first_night": nights[0], "evaluate": False}
+    settings |= {"first_night": nights[0], "evaluate": False, "settle_minutes": 0}
     path, home = work / "airflow_settings.yaml", work / "airflow_home"
     path.write_text(yaml.safe_dump(settings), encoding="utf-8")
     environment = os.environ | {

@@ -64,6 +64,7 @@ class Settings:
     nightly: str = "0 2 * * *"
     weekly: str = "0 3 * * 0"
     wait_hours: float = 20
+    settle_minutes: float = 10
     evaluate: bool = True
     pool: str = "default_pool"
     retries: int = 3
@@ -222,7 +223,8 @@ class WaitFor(BaseSensorOperator):
 
     def __init__(self, *, job: str, to: Settings, **kwargs: Any) -> None:
         super().__init__(mode="reschedule", poke_interval=300, timeout=timedelta(hours=to.wait_hours + 24), **kwargs)
-        self.arguments = ["ready", job, "--config", to.config, "--as-of", AS_OF]
+        settled = ["--settled-minutes", f"{to.settle_minutes:g}"] if job == "sessionize" else []
+        self.arguments = ["ready", job, "--config", to.config, "--as-of", AS_OF, *settled]
         self.as_of, self.to = AS_OF, to
 
     def poke(self, context: Context) -> bool:

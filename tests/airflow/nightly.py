@@ -15,8 +15,9 @@ HOUR = 2  # of the schedule
 
 
 def write_settings(path: Path, **keys: object) -> Path:
-    """A file like jobs/dags/halflife.yaml for tests: retries at once."""
-    settings = {"config": "conf/shop.yaml", "first_night": date(2026, 1, 1), "retry_minutes": 0, **keys}
+    """A file like jobs/dags/halflife.yaml for tests: retries at once, takes files that have just been written."""
+    first = date(2026, 1, 1)
+    settings = {"config": "conf/shop.yaml", "first_night": first, "retry_minutes": 0, "settle_minutes": 0, **keys}
     path.write_text(yaml.safe_dump(settings), encoding="utf-8")
     return path
 

@@ -24,7 +24,8 @@ NIGHT = datetime(2026, 3, 1, 2, tzinfo=UTC)
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Settings of an installation in /opt, say."""
-    path = write_settings(tmp_path / "airflow.yaml", home="/opt/halflife", logs="/var/log/halflife", retry_minutes=5)
+    keys = {"home": "/opt/halflife", "logs": "/var/log/halflife", "retry_minutes": 5, "settle_minutes": 10}
+    path = write_settings(tmp_path / "airflow.yaml", **keys)
     monkeypatch.setenv("HALFLIFE_AIRFLOW", str(path))
     return path
 
