@@ -26,9 +26,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 log = logging.getLogger(__name__)
 
 # The night that a run makes: the day on which its data interval ends, in UTC. Not the clock: a backfill, a cleared task
-# and a run that was late make the same night. A run by hand may name the night, and else makes tonight's.
+# and a run that was late make the same night. A run by hand may name the night, and else makes tonight's: the interval
+# that Airflow gives it where it has a logical date is the last whole one before that, and of training a week old.
 PARAMS = {"as_of": Param(None, type=["null", "string"], format="date", description="the night; default: the run's")}
-AS_OF = "{{ params.as_of or data_interval_end | default(dag_run.run_after, true) | ds }}"
+AS_OF = (
+    "{{ params.as_of or "
+    "(data_interval_end if dag_run.run_type in ('scheduled', 'backfill') else dag_run.run_after) | ds }}"
+)
 RUN = "{{ dag_run.run_after | ts_nodash }}-{{ ti.try_number }}"
 
 # Exit codes of the jobs.

@@ -31,7 +31,8 @@ def load(dag_id: str) -> DAG:
 
 def run(dag: DAG, night: date) -> dict[str, tuple[str, int]]:
     """Run a DAG for a night; returns each task's state and how often it was tried. A second run clears the first."""
-    done = dag.test(logical_date=datetime.combine(night, time(HOUR)).astimezone(tz=dag.timezone))
+    begin = datetime.combine(night, time(HOUR)).astimezone(tz=dag.timezone)
+    done = dag.test(logical_date=begin, run_after=begin)  # a run by hand, of which run_after says the night
     assert done.data_interval_end.date() == night
     assert done.data_interval_start == done.data_interval_end - timedelta(days=1)
     return {ti.task_id: (str(ti.state), ti.try_number) for ti in done.get_task_instances()}

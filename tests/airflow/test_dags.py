@@ -75,7 +75,7 @@ def test_each_published_table_has_an_asset() -> None:
 def command(dag: DAG, task_id: str) -> str:
     """A task's command for a night, one option a line, with the variables it sets."""
     task: Any = dag.get_task(task_id)
-    run = SimpleNamespace(run_after=NIGHT)
+    run = SimpleNamespace(run_after=NIGHT, run_type="scheduled")
     context = {
         "params": {"as_of": None},
         "data_interval_end": NIGHT,

@@ -126,10 +126,14 @@ def is_running(process: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize(("named", "night"), [({"as_of": "2025-05-05"}, "2025-05-05"), ({}, "2025-06-01")], ids=str)
-def test_a_run_by_hand_makes_the_night_it_names_or_tonight(install: Install, named: dict[str, str], night: str) -> None:
+@pytest.mark.parametrize("logical_date", [None, datetime(2026, 6, 3, 9, tzinfo=UTC)], ids=str)  # a Wednesday
+@pytest.mark.parametrize(("named", "night"), [({"as_of": "2025-05-05"}, "2025-05-05"), ({}, "2026-06-03")], ids=str)
+def test_a_run_by_hand_makes_the_night_it_names_or_tonight(
+    install: Install, logical_date: datetime | None, named: dict[str, str], night: str
+) -> None:
     home = install()
-    load("halflife_train").test(logical_date=None, run_after=datetime(2025, 6, 1, 9, tzinfo=UTC), run_conf=named)
+    at = datetime(2026, 6, 3, 9, tzinfo=UTC)
+    load("halflife_train").test(logical_date=logical_date, run_after=at, run_conf=named)
     (waited, trained) = (home / "calls").read_text().splitlines()
     assert waited == f"ready train --config conf/shop.yaml --as-of {night}"
     assert trained.endswith(f"jobs/train.py --config conf/shop.yaml --as-of {night}")
