@@ -132,7 +132,8 @@ class SubmitJob(SparkSubmitOperator):
     template_fields = (*SparkSubmitOperator.template_fields, "as_of")
 
     def __init__(self, *, job: str, to: Settings, sets: Sequence[str] = (), **kwargs: Any) -> None:
-        log_file = f"{to.logs or to.home / '.logs'}/{job}-{AS_OF}-{RUN}.log"
+        log_name = f"{to.logs or to.home / '.logs'}/{job}-{AS_OF}-{RUN}"
+        log_file = f"{log_name}.log"
         options = [word for key in sets for word in ("--set", key)]
         super().__init__(
             task_id=job,
@@ -140,6 +141,7 @@ class SubmitJob(SparkSubmitOperator):
             application_args=["--config", to.config, "--as-of", AS_OF, *options],
             name=f"halflife {job} {AS_OF}",
             conn_id=SPARK_CONNECTION,
+            deploy_mode="client",  # whatever the connection says
             spark_binary=f"{to.home}/.venv/bin/spark-submit",
             properties_file=str(to.home / to.properties_file),
             conf={
@@ -148,6 +150,7 @@ class SubmitJob(SparkSubmitOperator):
             },
             env_vars={
                 "HALFLIFE_LOG": log_file,
+                "HALFLIFE_LOG_JSON": f"{log_name}.jsonl",
                 "PYSPARK_PYTHON": f"{to.home}/.venv/bin/python",
                 # Another Spark's jars would not fit this one's Python.
                 "SPARK_HOME": f"{to.home}/.venv/lib/python3.11/site-packages/pyspark",
@@ -226,7 +229,13 @@ class WaitFor(BaseSensorOperator):
     template_fields = ("arguments", "as_of")
 
     def __init__(self, *, job: str, to: Settings, **kwargs: Any) -> None:
-        super().__init__(mode="reschedule", poke_interval=300, timeout=timedelta(hours=to.wait_hours + 24), **kwargs)
+        super().__init__(
+            mode="reschedule",
+            poke_interval=300,
+            timeout=timedelta(hours=to.wait_hours + 24),
+            execution_timeout=to.timeout("ready"),  # of one look
+            **kwargs,
+        )
         settled = ["--settled-minutes", f"{to.settle_minutes:g}"] if job == "sessionize" else []
         self.arguments = ["ready", job, "--config", to.config, "--as-of", AS_OF, *settled]
         self.as_of, self.to = AS_OF, to

@@ -118,6 +118,12 @@ def test_a_job_that_takes_too_long_is_ended_with_all_that_it_has_started(install
     assert not is_running(int((home / "driver").read_text()))
 
 
+def test_a_look_for_the_log_that_takes_too_long_fails(install: Install) -> None:
+    home = install({"retries": 0, "timeout_hours": {"ready": 2 / 3600}})
+    (home / ".venv/bin/halflife").write_text("#!/bin/bash\nexec sleep 60\n")
+    assert run(load("halflife_nightly"), next(NIGHTS))["wait_for_events"] == (FAILED, 1)
+
+
 def is_running(process: int) -> bool:
     """Whether a process is there and not merely waited for."""
     try:
@@ -160,6 +166,16 @@ def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, str]]]:
         monkeypatch.setenv("AIRFLOW_CONN_HALFLIFE_ALERT", json.dumps(connection))
         yield posted
         server.shutdown()
+
+
+def test_an_evaluation_that_fails_is_told_and_does_not_cost_the_report(
+    install: Install, webhook: list[dict[str, str]]
+) -> None:
+    install(evaluate=4)
+    states = run(load("halflife_nightly"), next(NIGHTS))
+    assert [states[task][0] for task in ("evaluate", "report")] == [FAILED, SUCCESS]
+    (message,) = webhook
+    assert "halflife_nightly.evaluate" in message["text"]
 
 
 @pytest.mark.parametrize(("code", "why"), [(4, "exit code 4: score: as it happens"), (5, "skipped; its log")], ids=str)
