@@ -115,7 +115,7 @@ def assets(*jobs: str) -> list[Asset]:
 def verdict(code: int, words: str) -> AirflowException:
     """What a task ends with for an exit code other than 0: to fail for good, to be skipped, or to be tried again.
 
-    It is skipped where another run has published the night meanwhile: then there is nothing left to do.
+    It is skipped where another run has published the night meanwhile: then it has nothing left to do.
     """
     message = f"exit code {code}: {words}"
     if code in HOPELESS:
@@ -247,7 +247,7 @@ class WaitFor(BaseSensorOperator):
             raise verdict(code, shown)
         night = datetime.combine(date.fromisoformat(self.as_of), datetime.min.time(), UTC)
         if code == MISSING and datetime.now(UTC) > night + timedelta(hours=self.to.wait_hours):
-            raise AirflowSkipException(f"{shown}; the night is left out, the next one reads its logs if they come")
+            raise AirflowSkipException(f"{shown}; the night is left out, and the next one needs these logs too")
         return code == DONE
 
 

@@ -103,7 +103,7 @@ def test_a_night_that_failed_holds_up_nobody(install: Install) -> None:
     assert [run(dag, next(NIGHTS))["sessionize"] for _ in range(2)] == [(FAILED, 1), (SUCCESS, 1)]
 
 
-def test_a_night_that_was_left_out_holds_up_nobody(install: Install) -> None:
+def test_the_night_behind_one_that_was_left_out_is_made_when_its_logs_are_there(install: Install) -> None:
     install({"wait_hours": 1}, ready=[3, 0])
     dag = load("halflife_nightly")
     assert [run(dag, next(NIGHTS))["score"] for _ in range(2)] == [(SKIPPED, 0), (SUCCESS, 1)]
