@@ -54,7 +54,7 @@ class StatusFile:
         self.status = Status(job, as_of.isoformat(), _iso(now), log=log)
         self.path = root / FOLDER / f"{now:%Y%m%dT%H%M%S}-{job}-{as_of}-{uuid.uuid4().hex[:8]}.json"
         try:
-            self._lease = lease.Lease(self.path)
+            self._lease = lease.Lease(self.path, wait=True)  # a new name: others only look
             self._write()
         except OSError as error:
             raise ConfigError(

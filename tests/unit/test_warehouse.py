@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
+import threading
 from datetime import date
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 
 from halflife import crash
 from halflife.errors import AuditError, InputMissingError, PublishConflictError
-from halflife.warehouse import Warehouse, digests
+from halflife.warehouse import Warehouse, digests, lease
 from small_night import NIGHT, begun, staged
 
 
@@ -199,3 +202,16 @@ def test_only_runs_that_a_night_points_to_survive_the_removal_of_replaced_ones(s
     store.drop_replaced()
     assert len(list((store.root / "_runs").iterdir())) == 1
     assert visible(store) == [7]
+
+
+def test_who_only_looks_whether_a_lease_is_held_does_not_keep_its_run_from_it(tmp_path: Path) -> None:
+    """Another run looks in the moment between the making of the lease's file and its locking."""
+    path = tmp_path / "run"
+    looking = os.open(lease.of(path), os.O_CREAT | os.O_RDWR)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    with pytest.raises(BlockingIOError):
+        lease.Lease(path)
+    threading.Timer(0.2, os.close, [looking]).start()
+    held = lease.Lease(path, wait=True)
+    assert lease.is_held(path)
+    held.end()

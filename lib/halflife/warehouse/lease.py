@@ -28,9 +28,10 @@ def without_suffix(path: Path) -> Path:
 class Lease:
     """A lock beside a file or folder: its holder may write or remove that. It ends with `end` or with the process."""
 
-    def __init__(self, path: Path) -> None:
-        """Take the lease of `path`. Raises BlockingIOError where a live process has it."""
+    def __init__(self, path: Path, wait: bool = False) -> None:
+        """Take the lease of `path`. Raises BlockingIOError where a live process has it, unless it is to `wait`."""
         self.path = of(path)
+        self._how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
         self.path.parent.mkdir(parents=True, exist_ok=True)
         while not self._locked():
             pass  # the last holder removed the file between its opening here and its locking
@@ -39,7 +40,7 @@ class Lease:
         """Open the lock's file and lock it; False where that is not the file of this name any more."""
         self._file: int | None = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._file, self._how)
             if self.path.stat().st_ino == os.fstat(self._file).st_ino:
                 return True
         except FileNotFoundError:

@@ -171,7 +171,7 @@ class Warehouse:
             return None
         run_id = f"{job}-{as_of}-{digest[:8]}-{uuid.uuid4().hex[:8]}"
         directory = self.root / STAGING / run_id
-        held = lease.Lease(directory)
+        held = lease.Lease(directory, wait=True)  # its name is new: whoever has it only looks whether it is dead
         directory.mkdir()
         return Run(job, as_of, run_id, directory, inputs, expected, held)
 
