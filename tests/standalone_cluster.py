@@ -81,7 +81,7 @@ class Standalone:
         return process
 
     def kill_worker(self) -> list[Path]:
-        """Kill a worker with its executors and their Python, as a power cut does; another one takes its place.
+        """Kill a worker with its executors and their Python; another one takes its place.
 
         Returns the executables of the processes that died.
         """

@@ -13,7 +13,7 @@ HIDDEN: Final = "***"
 # In a name. PWD and OLDPWD are folders.
 SECRET: Final = (
     r"token(?!i[sz])|secret|passw|(?<!^)(?<!^old)pwd|sig(?:nature)?\b|credential|private|connection_?string"
-    r"|_key\b|(?:api|access|account)-?key"
+    r"|_key\b|(?:api|access|account)[-.]?key"
 )
 # What stands before the last @ of a URL, where the colon is not that of a port and the @ not that of a container of
 # Azure's; and parameters that are secrets by their name.

@@ -2,8 +2,8 @@
 
 The ids are replaced as they are read, so no column of users, manifest or log line of halflife's own holds one. What a
 log has of a user elsewhere passes as it is: in event ids, session ids it gives, context columns, and the paths of its
-files (`source_file`, the manifest's inputs). Who has the key can tell a user's
-pseudonym from the id; nobody can tell the id from the pseudonym but by trying ids with the key.
+files (`source_file`, the manifest's inputs). Who has the key can tell a user's pseudonym from the id; nobody can tell
+the id from the pseudonym but by trying ids with the key.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def line(job: str, env: str, shop: Path, *sets: str, given: dict[str, str] | Non
     ],
 )
 def test_the_line_of_a_job_is_as_committed(name: str, job: str, env: str, sets: tuple[str, ...], shop: Path) -> None:
-    found, file = line(job, env, shop, *sets), LINES / f"{name}.txt"
+    found, file = line(job, env, shop, *sets), LINES / f"{name}.sh"
     if os.environ.get("HALFLIFE_WRITE_LINES"):
         file.write_text(found)
     assert found == file.read_text()
