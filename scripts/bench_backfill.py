@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import yaml
-from bench_processes import BENCH, fresh_folder
+from bench_processes import BENCH, SHORT_LIVED, fresh_folder
 
 from halflife.warehouse import NIGHTLY, TABLES, Warehouse, digests
 
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--households", type=int, default=200, help="(default: %(default)s)")
     parser.add_argument("--json", type=Path, help="file for one object")
     options = parser.parse_args()
+    os.environ["JAVA_TOOL_OPTIONS"] = SHORT_LIVED
     work = fresh_folder(BENCH / "backfill")
     data = [ROOT / ".demo/completejourney", work / "raw", "--households", str(options.households)]
     subprocess.run([sys.executable, ROOT / "scripts/demo_data.py", *data], check=True)
@@ -101,6 +102,7 @@ def under_airflow(work: Path, nights: Sequence[date]) -> None:
     environment = os.environ | {
         "HALFLIFE_AIRFLOW": str(path),
         "AIRFLOW_HOME": str(home),
+        "PYTHONPATH": str(ROOT / "jobs/dags"),  # where Airflow's own processes look for what DAGs import
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "jobs/dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",

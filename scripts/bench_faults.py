@@ -23,7 +23,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from bench_processes import BENCH, HOME, fresh_folder, verdict
+from bench_processes import BENCH, HOME, SHORT_LIVED, fresh_folder, verdict
 
 from halflife import crash
 from halflife.synthetic import DOMAINS, generate
@@ -46,8 +46,6 @@ SETTINGS: Final[tuple[str, ...]] = (
     "evaluate.min_users_per_item=1",
     "evaluate.bootstrap_replicates=20",
 )
-# These jobs take seconds: the time that the JVM's second compiler and its parallel collector cost never comes back.
-SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 @dataclass(frozen=True)

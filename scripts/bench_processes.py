@@ -35,6 +35,8 @@ FEATURES = {  # of an event in a sequence, with their types in SQL
     "weekday": "int",
 }
 
+# For jobs of seconds: the time that the JVM's second compiler and its parallel collector cost never comes back.
+SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 EVENTS_PER_PARTITION = 500_000  # of a shuffle in Spark
 WATCH_SECONDS, WATCH_SHARE = (
     0.5,
