@@ -56,6 +56,7 @@ class Job:
     console: TextIO
     until: date  # the last night of the command
     status: StatusFile | None = None
+    ended: tuple[State, str, str | None] | None = None  # how, in which words, and the run that was published
     begin: float = field(default_factory=time.monotonic)
 
     @cached_property
@@ -141,9 +142,8 @@ class Job:
         self._end("delivered", self.say(what, "delivered"))
 
     def _end(self, state: State, line: str, run_id: str | None = None) -> None:
-        if self.status:
-            self.status.stage(None, self.progress.seconds)
-            self.status.end(state, 0, line, run_id)
+        """Note how the run ends, unless what is still to do fails."""
+        self.ended = state, line, run_id
 
     def _done(self, manifest: Mapping[str, Any]) -> str:
         """Say what was published; returns the line."""
@@ -209,6 +209,9 @@ def run(pipeline: Callable[[Job], None], job: Job) -> None:
     except Exception as error:
         job.status.end("failed", *_in_words(error))
         raise
+    if job.ended is not None:
+        state, line, run_id = job.ended
+        job.status.end(state, 0, line, run_id, job.progress.seconds)
 
 
 def _in_words(error: Exception) -> tuple[int, str]:

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -61,14 +62,23 @@ class StatusFile:
                 f"warehouse: {root}: cannot be written: {error.strerror}; mend that, or name another folder"
             ) from error
 
-    def stage(self, name: str | None, seconds: dict[str, float]) -> None:
+    def stage(self, name: str, seconds: Mapping[str, float]) -> None:
         """A stage begins; `seconds` are those of the stages that are done."""
         self.status.stage, self.status.seconds = name, dict(seconds)
         self._try_to_write()
 
-    def end(self, state: State, exit_code: int, message: str, run_id: str | None = None) -> None:
-        """The run is over."""
+    def end(
+        self,
+        state: State,
+        exit_code: int,
+        message: str,
+        run_id: str | None = None,
+        seconds: Mapping[str, float] | None = None,
+    ) -> None:
+        """The run is over; `seconds` are those of all its stages, where none of them failed."""
         status = self.status
+        if seconds is not None:
+            status.stage, status.seconds = None, dict(seconds)
         status.state, status.exit_code, status.message, status.run_id = state, exit_code, message, run_id
         status.ended_at = _iso(datetime.now(UTC))
         self._try_to_write()

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from datetime import date
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from halflife import command
+from halflife import command, config
+from halflife.errors import AuditError
 from halflife.sources import failures
-from halflife.status import history
+from halflife.status import StatusFile, history
 
 LOCAL = Path(__file__).parents[2] / "conf" / "local.yaml"
+NIGHT = date(2026, 1, 1)
 # A job whose pipeline fails, in a process of its own: the command line takes over the standard streams.
 SCRIPT = """
 import sys, types
@@ -57,6 +62,29 @@ def test_a_failure_is_one_line_and_an_unexpected_one_leaves_its_trace(
     assert not with_log or "Traceback" in log.read_text()
     (ended,) = history(tmp_path / "warehouse")
     assert (ended.state, ended.exit_code, f"failing: {ended.message}") == ("failed", code, line)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_says_once_how_it_ended_when_nothing_is_left_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    told: list[str] = []
+    write = StatusFile._write
+
+    def written(file: StatusFile) -> None:
+        told.append(file.status.state)
+        write(file)
+
+    def pipeline(job: command.Job) -> None:
+        job.unchanged("nothing to do")
+        if fails:  # as what follows a publishing may
+            raise AuditError("the sums are off")
+
+    monkeypatch.setattr(StatusFile, "_write", written)
+    settings = config.load(LOCAL, [f"warehouse={tmp_path}/warehouse"])
+    with contextlib.suppress(AuditError):
+        command.run(pipeline, command.Job("score", NIGHT, settings, StringIO(), until=NIGHT))
+    assert told == ["running", "failed" if fails else "unchanged"]
 
 
 def test_a_full_disk_is_an_error_that_says_so_wherever_it_was_met() -> None:

@@ -51,7 +51,7 @@ def note_at(
 def note(store: Warehouse, job: str, night: date, run_id: str | None = None, code: int = 0, message: str = "") -> str:
     """A run that has ended; returns when it began."""
     file = StatusFile(store.root, job, night)
-    file.stage(None, {"encode": 1.5, "score": 2.0})
+    file.stage("score", {"encode": 1.5, "score": 2.0})
     file.end("failed" if code else "published", code, message, run_id)
     return file.path.name
 

@@ -36,11 +36,10 @@ def test_a_run_is_running_until_it_says_how_it_ended(tmp_path: Path) -> None:
     file.stage("encode", {})
     (status,) = history(tmp_path)
     assert (status.job, status.as_of, status.state, status.stage) == ("score", "2026-01-02", "running", "encode")
-    file.stage(None, {"encode": 1.5})
-    file.end("published", 0, "published scores", "run-7")
+    file.end("published", 0, "published scores", "run-7", {"encode": 1.5})
     (status,) = history(tmp_path)
     assert (status.state, status.exit_code, status.run_id) == ("published", 0, "run-7")
-    assert status.seconds == {"encode": 1.5}
+    assert (status.stage, status.seconds) == (None, {"encode": 1.5})
     assert [path.suffix for path in file.path.parent.iterdir()] == [".json"]
 
 
