@@ -8,7 +8,6 @@ digests alone: they keep out what the raw logs still have.
 from __future__ import annotations
 
 import json
-import os
 import re
 import uuid
 from collections.abc import Collection, Iterable, Sequence
@@ -24,9 +23,11 @@ import pyarrow.parquet as pq
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from halflife import crash
 from halflife.nights import instant
 from halflife.transformations.duplicates import COPY
 from halflife.warehouse import Warehouse
+from halflife.warehouse.amendment import Amended, amend
 
 FOLDER = "_forget"
 SEPARATOR = "\0"  # between a user's id and an event's
@@ -54,7 +55,7 @@ def ask(store: Warehouse, before: date, users: Iterable[str], events: Iterable[t
     digests = [_digest(SEPARATOR.join(event)) for event in single]
     everyone = sorted({*named, *(user for user, _ in single)})
     path = store.root / FOLDER / f"{uuid.uuid4().hex}.json"
-    _write(path, Request(before.isoformat(), [*map(_digest, named)], digests, everyone))
+    _write(store, path, Request(before.isoformat(), [*map(_digest, named)], digests, everyone))
     return path
 
 
@@ -91,20 +92,21 @@ def erase(store: Warehouse, made: date) -> None:
     """Remove the users of all requests from every night but the one of sessionize `made` without them; then their ids.
 
     Rows with their id or index go; in `users` their index stays and loses its id, and in `quarantine` a text that holds
-    an id goes. Runs that were published and replaced are removed whole. May be killed and run again.
+    an id goes. Runs that were published and replaced are removed whole. May be killed and run again. Raises
+    PublishConflictError where another run publishes a night meanwhile.
     """
     for path, request in requests(store).items():
         if not request.erase:
             continue
-        store.drop_replaced()
         users = pa.array(request.erase, pa.string())
         nights = [published for published in store.published() if published != ("sessionize", made)]
         indexes = _indexes(store, [night for job, night in nights if job == "sessionize"], users)
-        rewritten: dict[int, Path] = {}  # by inode: nights share files
+        amended: Amended = {}
         # The indexes come from sessionize's tables, which are the last to lose them: so this can be killed.
         for job, night in sorted(nights, key=lambda published: published[0] == "sessionize"):
-            store.amend(job, night, partial(_without, users=users, indexes=indexes, rewritten=rewritten))
-        _write(path, replace(request, erase=[]))
+            amend(store, job, night, partial(_without, users=users, indexes=indexes), amended)
+        store.drop_replaced()
+        _write(store, path, replace(request, erase=[]))
 
 
 def _indexes(store: Warehouse, nights: Iterable[date], users: pa.Array) -> pa.Array:
@@ -117,9 +119,7 @@ def _indexes(store: Warehouse, nights: Iterable[date], users: pa.Array) -> pa.Ar
     return pa.array(sorted(found), pa.int32())
 
 
-def _without(
-    table: str, path: Path, fresh: Path, *, users: pa.Array, indexes: pa.Array, rewritten: dict[int, Path]
-) -> bool:
+def _without(table: str, path: Path, fresh: Path, *, users: pa.Array, indexes: pa.Array) -> bool:
     """Write a file of a table to `fresh` without the users; False, and nothing written, where it has none of them.
 
     A report shows pairs of some users: it makes room for a note, and is made again when it is asked for.
@@ -129,10 +129,6 @@ def _without(
         return True
     if path.suffix != ".parquet":
         return False
-    inode = path.stat().st_ino
-    if inode in rewritten:
-        os.link(rewritten[inode], fresh)
-        return True
     content = pq.ParquetFile(path)
     changed = False
     schema = content.schema_arrow
@@ -143,9 +139,7 @@ def _without(
             left = _left(table, rows, users, indexes)
             changed |= not left.equals(rows)
             writer.write_table(left)
-    if changed:
-        rewritten[inode] = path
-    else:
+    if not changed:
         fresh.unlink()
     return changed
 
@@ -173,8 +167,13 @@ def _digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _write(path: Path, request: Request) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(f".{os.getpid()}")
-    fresh.write_text(json.dumps(asdict(request)), encoding="utf-8")
-    fresh.replace(path)
+def _write(store: Warehouse, path: Path, request: Request) -> None:
+    """Write a request, whole or not at all; what a killed writer has left, which may hold ids, goes."""
+    with store.lock():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob("*.fresh"):
+            left.unlink()
+        fresh = path.with_suffix(".fresh")
+        fresh.write_text(json.dumps(asdict(request)), encoding="utf-8")
+        crash.point("forget: written")
+        fresh.replace(path)

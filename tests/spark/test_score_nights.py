@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 
 from halflife.decay import decay_integral
 from halflife.errors import AuditError
+from halflife.warehouse.amendment import amend
 from scored_log import FIRST, Nights
 
 
@@ -112,6 +113,6 @@ def test_a_memory_that_has_lost_an_event_stops_the_next_night(spark: SparkSessio
             pq.write_table(pq.read_table(file).slice(1), fresh)
         return table == "memory"
 
-    made.store.amend("score", FIRST + timedelta(days=1), without_a_pair)
+    amend(made.store, "score", FIRST + timedelta(days=1), without_a_pair)
     with pytest.raises(AuditError, match="the events of memory: 1 rows, expected 2"):
         made.run(2)

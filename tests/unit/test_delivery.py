@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 from halflife import cli, config, delivery
 from halflife.errors import AuditError, ConfigError, InputMissingError
 from halflife.warehouse import FILES, JOB_OF
+from halflife.warehouse.amendment import amend
 from lake_team import NEXT, NIGHT, Team
 
 
@@ -68,7 +69,7 @@ def test_a_user_who_was_forgotten_leaves_the_lake(team: Team, capsys: pytest.Cap
         pq.write_table(pa.table({"value": pa.array([], pa.int64())}), fresh)
         return True
 
-    team.store.amend("evaluate", NIGHT, without_one)
+    amend(team.store, "evaluate", NIGHT, without_one)
     team.deliver(NIGHT)
     assert team.values(NIGHT) == [2]
     vacuum = ["vacuum", "--config", str(team.config), "--older-than", "0"]

@@ -21,6 +21,7 @@ from halflife.delivery.night import deliver
 from halflife.errors import PublishConflictError
 from halflife.pipelines import deliver as pipeline
 from halflife.pipelines.deliver import published
+from halflife.warehouse.amendment import amend
 from lake_team import NEXT, NIGHT, Team, at_point, job
 
 
@@ -151,7 +152,8 @@ def forgotten_from(team: Team) -> None:
             pq.write_table(pa.table({"value": [7]}), fresh)
         return file.suffix == ".parquet"
 
-    team.store.amend("evaluate", NIGHT, rewritten)
+    amend(team.store, "evaluate", NIGHT, rewritten)
+    team.store.drop_replaced()
 
 
 def replaced_and_collected(team: Team) -> None:

@@ -15,7 +15,9 @@ import pytest
 
 from halflife import crash
 from halflife.errors import AuditError, InputMissingError, PublishConflictError
+from halflife.upkeep import verify
 from halflife.warehouse import Warehouse, digests, lease
+from halflife.warehouse.amendment import Amended, amend
 from small_night import NIGHT, begun, staged
 
 
@@ -185,7 +187,7 @@ def test_an_amended_night_is_still_known_by_the_digest_that_it_was_published_wit
             pq.write_table(pq.read_table(file).slice(1), fresh)
         return table == "metrics"
 
-    store.amend("evaluate", NIGHT, rewrite)
+    amend(store, "evaluate", NIGHT, rewrite)
     after = store.manifest("evaluate", NIGHT)
     assert after is not None
     assert visible(store) == []
@@ -215,3 +217,78 @@ def test_who_only_looks_whether_a_lease_is_held_does_not_keep_its_run_from_it(tm
     held = lease.Lease(path, wait=True)
     assert lease.is_held(path)
     held.end()
+
+
+def test_who_meets_an_amendment_sees_the_night_before_it_or_after_it(
+    store: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = date(2026, 1, 3)
+    store.publish(staged(store, "a", 1), {}, {})
+    run = begun(store, "b", other)
+    run.keep("metrics", store.files("metrics", NIGHT))
+    store.publish(run, {}, {})
+    seen: list[list[int]] = []
+
+    def look(_: str) -> None:
+        assert list(verify.damages(store)) == []
+        seen.append(visible(store))
+
+    asked: list[Path] = []
+
+    def rewrite(table: str, file: Path, fresh: Path) -> bool:
+        if table == "metrics":
+            asked.append(file)
+            pq.write_table(pa.table({"value": [2]}), fresh)
+        return table == "metrics"
+
+    monkeypatch.setattr(crash, "point", look)
+    amended: Amended = {}
+    for night in (NIGHT, other):
+        amend(store, "evaluate", night, rewrite, amended)
+    assert [1] in seen
+    assert seen == sorted(seen)
+    assert visible(store) == [2]
+    assert len(asked) == 1  # the nights share the file, before and after
+    assert len({file.path.stat().st_ino for night in (NIGHT, other) for file in store.files("metrics", night)}) == 1
+
+
+def test_an_amendment_loses_to_a_run_that_publishes_meanwhile(store: Warehouse) -> None:
+    store.publish(staged(store, "a", 1), {}, {})
+
+    def rewrite(table: str, file: Path, fresh: Path) -> bool:
+        if table == "metrics":
+            store.publish(staged(store, "b", 3), {}, {})
+            pq.write_table(pa.table({"value": [2]}), fresh)
+        return table == "metrics"
+
+    with pytest.raises(PublishConflictError):
+        amend(store, "evaluate", NIGHT, rewrite)
+    assert visible(store) == [3]
+    assert list((store.root / "_staging").iterdir()) == []
+
+
+def test_a_night_in_which_nothing_is_amended_stays_the_run_that_it_was(store: Warehouse) -> None:
+    before = store.publish(staged(store, "a", 1), {}, {})
+    amend(store, "evaluate", NIGHT, lambda *_: False)
+    assert store.manifest("evaluate", NIGHT) == before
+    assert len(store.runs()) == 1
+
+
+def test_a_run_goes_in_one_step_and_what_a_killed_removal_leaves_with_the_next_run(
+    store: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in (1, 2):
+        store.publish(staged(store, f"{value}", value), {}, {})
+
+    def dies(name: str) -> None:
+        if name == "discard: moved":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(crash, "point", dies)
+        with pytest.raises(KeyboardInterrupt):
+            store.drop_replaced()
+    assert len(store.runs()) == 1
+    assert visible(store) == [2]
+    store.drop_dead()
+    assert list((store.root / "_staging").iterdir()) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,7 +49,7 @@ def remove(store: Warehouse, pieces: list[Garbage]) -> None:
             if piece.path in current or not piece.path.exists():
                 continue
             if piece.path.is_dir():
-                shutil.rmtree(piece.path, ignore_errors=True)
+                store.discard([piece.path])
             else:
                 piece.path.unlink(missing_ok=True)
 

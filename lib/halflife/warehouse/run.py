@@ -71,11 +71,7 @@ class Run:
         self.path(table).mkdir(exist_ok=True)
         for file in files:
             home = self.path(table) / file.path.name
-            try:
-                os.link(file.path, home)
-            except OSError:  # no hard links here
-                shutil.copyfile(file.path, home)
-                sync(home)
+            share(file.path, home)
             self.linked[home] = file.described
 
     def add(self, table: str, frame: DataFrame) -> None:
@@ -130,3 +126,12 @@ class Stored:
     def part(self) -> str:
         """Which part of the table it holds: its name up to the last hyphen."""
         return self.path.name.rpartition("-")[0]
+
+
+def share(file: Path, home: Path) -> None:
+    """Give a published file another name, or a durable copy of that name where the file system has no hard links."""
+    try:
+        os.link(file, home)
+    except OSError:
+        shutil.copyfile(file, home)
+        sync(home)

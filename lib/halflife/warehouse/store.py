@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -25,8 +25,6 @@ from halflife.warehouse.code import code_version
 from halflife.warehouse.layout import JOB_OF, MANIFEST, NIGHTLY, RUNS, STAGING, TABLES, schema_of
 from halflife.warehouse.manifest import (
     describe,
-    describe_file,
-    identity,
     make_durable,
     read_manifest,
     sync,
@@ -129,33 +127,19 @@ class Warehouse:
         """Remove the runs that were published once and that no night points to any more."""
         with self.lock():
             current = self.current_runs()
-            for run in self.runs():
-                if run not in current:
-                    shutil.rmtree(run)
+            self.discard(run for run in self.runs() if run not in current)
 
-    def amend(self, job: str, as_of: date, rewrite: Callable[[str, Path, Path], bool]) -> None:
-        """Replace files of a published night: privacy alone is a reason to.
+    def discard(self, runs: Iterable[Path]) -> None:
+        """Remove runs to which no night points, each in one step; the caller has the lock.
 
-        `rewrite(table, file, fresh)` writes a file anew to the path `fresh`, or returns False. Each file is replaced
-        in one step, and the manifest at last; it keeps the digest that the file was published with, by which the
-        night is known.
+        Where this is killed, what is left of one lies with what dead runs have staged, and goes with that.
         """
-        manifest, run = self.manifest(job, as_of), self.night_link(job, as_of).resolve()
-        assert manifest is not None  # the caller has the night from `published`
-        for table, content in manifest["tables"].items():
-            for place, entry in enumerate(content["files"]):
-                file = run / table / entry["path"]
-                fresh = file.with_name(f".{uuid.uuid4().hex}{file.suffix}")
-                if rewrite(table, file, fresh):
-                    fresh.replace(file)
-                described = describe_file(file, run / table)
-                if described["sha256"] != entry["sha256"]:
-                    content["files"][place] = {**described, "published_sha256": identity(entry)}
-            content["rows"] = sum(entry["rows"] for entry in content["files"])
-            content["bytes"] = sum(entry["bytes"] for entry in content["files"])
-        fresh = run / f".{MANIFEST}"
-        fresh.write_text(json.dumps(manifest, indent=1, default=str), encoding="utf-8")
-        fresh.replace(run / MANIFEST)
+        for run in runs:
+            (self.root / STAGING).mkdir(exist_ok=True)
+            dying = run.rename(self.root / STAGING / run.name)
+            crash.point("discard: moved")
+            shutil.rmtree(dying, ignore_errors=True)
+            crash.point("discard: removed")
 
     def begin(self, job: str, as_of: date, inputs: Mapping[str, Any]) -> Run | None:
         """Open a run of a job for a night, or None where the night stands with the same inputs and code.
@@ -164,12 +148,15 @@ class Warehouse:
         """
         self.drop_dead()
         # What stands now is read before anything is made: whoever publishes after this moment is a conflict.
-        expected = self._target(job, as_of)
+        expected = self.target(job, as_of)
         manifest = self.manifest(job, as_of)
         digest = digest_of({"inputs": inputs, "code": code_version(job)})
         if manifest is not None and manifest["inputs_digest"] == digest:
             return None
-        run_id = f"{job}-{as_of}-{digest[:8]}-{uuid.uuid4().hex[:8]}"
+        return self.open(job, as_of, f"{job}-{as_of}-{digest[:8]}-{uuid.uuid4().hex[:8]}", inputs, expected)
+
+    def open(self, job: str, as_of: date, run_id: str, inputs: Mapping[str, Any], expected: str | None) -> Run:
+        """Open a run; `expected` is the night's `target` on which it builds."""
         directory = self.root / STAGING / run_id
         held = lease.Lease(directory, wait=True)  # its name is new: whoever has it only looks whether it is dead
         directory.mkdir()
@@ -235,12 +222,17 @@ class Warehouse:
         }
         for scratch in run.directory.glob("_*"):
             shutil.rmtree(scratch)
+        self.make_current(run, manifest)
+        return manifest
+
+    def make_current(self, run: Run, manifest: Mapping[str, Any]) -> None:
+        """The last steps of `publish`: a staged run and its manifest become what readers see, or nothing changes."""
         (run.directory / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str), encoding="utf-8")
         crash.point("publish: described")
         make_durable(run.directory, run.linked)
         crash.point("publish: durable")
         with self.lock():
-            if self._target(run.job, run.as_of) != run.expected:
+            if self.target(run.job, run.as_of) != run.expected:
                 raise PublishConflictError(
                     f"{run.job} {run.as_of}: another run published this night since this one began; "
                     "nothing was changed; run again to build on it"
@@ -257,7 +249,6 @@ class Warehouse:
             self.switch(run.job, run.as_of, home)
         crash.point("publish: switched")
         run.lease.end()
-        return manifest
 
     def night_link(self, job: str, as_of: date) -> Path:
         """The link that says which run a night is."""
@@ -275,7 +266,8 @@ class Warehouse:
         """The folders of the runs that readers see."""
         return {self.night_link(job, night).resolve() for job, night in self.published()}
 
-    def _target(self, job: str, as_of: date) -> str | None:
+    def target(self, job: str, as_of: date) -> str | None:
+        """What a night's link says now; None where there is none."""
         link = self.night_link(job, as_of)
         return str(link.readlink()) if link.is_symlink() else None
 
