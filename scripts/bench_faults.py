@@ -1,9 +1,10 @@
 """Jobs killed at every crash point and at any time: what readers find, and what a rerun makes; run by scripts/bench.
 
-Each step of a chain of jobs (two nights, a training, a report, an evaluation) runs once to its end, which lists its
-crash points. Then it runs from the same warehouse again and again, each time killed at another point (SIGKILL to the
-driver, then to all of its processes). Readers must find the old night or the whole new one, and the same command again
-must end with the tables of the run that was not killed.
+Each step of a chain (two nights, a training, a report, an evaluation, deliveries to a lake on disk, a night made again
+and rolled back, garbage collected, a user forgotten) runs once to its end, which lists its crash points. Then it runs
+from the same warehouse and lake again and again, each time killed at another point (SIGKILL to the driver, then to all
+of its processes). Readers must find each night, of the warehouse and of the lake, as it was or whole and new, and the
+same command again must end with what the run that was not killed has made.
 """
 
 from __future__ import annotations
@@ -18,45 +19,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import date, timedelta
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
 
-from bench_processes import BENCH, HOME, SHORT_LIVED, fresh_folder, verdict
+from bench_faults_chain import REPLACED, Step, chain
+from bench_faults_found import LAKE_TABLES, Parts, parts
+from bench_processes import BENCH, SHORT_LIVED, fresh_folder, verdict
 
 from halflife import crash
-from halflife.synthetic import DOMAINS, generate
-from halflife.upkeep import verify
-from halflife.warehouse import Warehouse, digests
-
-USERS, ITEMS, DAYS = 40, 30, 45
-# Small enough that a job is little more than its start.
-SETTINGS: Final[tuple[str, ...]] = (
-    "sessionize.sequence_length=20",
-    "model.vector_size=8",
-    "model.lstm_units=[8, 8]",
-    "train.epochs=1",
-    "train.history_length=32",
-    "train.validation_days=7",
-    "train.gate=warn",
-    "train.tensorboard=null",
-    "evaluate.validation_days=14",
-    "evaluate.baselines=[popularity]",
-    "evaluate.min_users_per_item=1",
-    "evaluate.bootstrap_replicates=20",
-)
-
-
-@dataclass(frozen=True)
-class Step:
-    """A job for a night."""
-
-    job: str
-    as_of: date
-
-    def __str__(self) -> str:
-        return f"{self.job} {self.as_of}"
+from halflife.upkeep import rollback, verify
+from halflife.warehouse import Warehouse
 
 
 @dataclass(frozen=True)
@@ -73,28 +45,43 @@ class Kill:
 
 @dataclass
 class Reference:
-    """A step that was not killed: the warehouse before it, and what it made."""
+    """A step that was not killed: warehouse and lake before it, and what readers find before and after it."""
 
     step: Step
     before: Path
-    made: dict[str, Any] | None
+    found: Parts
+    made: Parts
     points: list[str]
     seconds: float
 
 
 @dataclass
 class Faults:
-    """The chain of jobs in a folder, and what went wrong so far."""
+    """The chain of jobs in a folder, over the log of a config, and what went wrong so far."""
 
     folder: Path
-    config: Path
+    log: Path
     references: list[Reference] = field(default_factory=list)
     kills: int = 0
     violations: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        kept = {"warehouse": str(self.warehouse), "keep": {"replaced_days": 0}}
+        lake = {"to": str(self.lake), "tables": LAKE_TABLES}
+        config = {"extends": str(self.log), **kept, "deliver": lake}
+        (self.folder / "config.yaml").write_text(json.dumps(config))  # which is YAML as well
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
     @property
     def warehouse(self) -> Path:
-        return self.folder / "warehouse"
+        return self.state / "warehouse"
+
+    @property
+    def lake(self) -> Path:
+        return self.state / "lake"
 
     def run(self, step: Step, kill: Kill | None = None, listed: Path | None = None, **more: str) -> int:
         """Run a step to its end, or until it is killed; returns its exit code. None of its processes outlives it.
@@ -111,10 +98,7 @@ class Faults:
             environment[crash.POINTS] = str(listed)
         if kill and kill.point:
             environment[crash.AT] = str(kill.point)
-        command: list[str | Path] = [HOME / "scripts/submit", step.job, "--config", self.config]
-        command += ["--as-of", step.as_of.isoformat()]
-        for setting in (f"warehouse={self.warehouse}", *SETTINGS):
-            command += ["--set", setting]
+        command = [*step.program, "--config", self.folder / "config.yaml", *step.options]
         with (self.folder / "shown").open("a") as shown:
             process = subprocess.Popen(
                 command, env=environment, stdout=shown, stderr=subprocess.STDOUT, start_new_session=True
@@ -127,37 +111,44 @@ class Faults:
             _end(process)
 
     def learn(self, step: Step) -> Reference:
-        """Run a step to its end, from a copy of the warehouse that is kept; then it stands."""
-        before = self.folder / f"before-{len(self.references)}"
-        shutil.copytree(self.warehouse, before, symlinks=True) if self.warehouse.exists() else before.mkdir()
+        """Run a step to its end, from a copy of all that is kept; then it stands."""
+        before, found = self.folder / f"before-{len(self.references)}", self.found(step)
+        if REPLACED in step.options:
+            run = self._replaced_run(step)
+            step = replace(step, options=tuple(run if option == REPLACED else option for option in step.options))
+        shutil.copytree(self.state, before, symlinks=True) if self.state.exists() else before.mkdir()
         listed, begin = self.folder / f"points-{len(self.references)}", time.monotonic()
+        listed.touch()
         if self.run(step, listed=listed):
             sys.exit(f"{step}: failed without being killed, see {self.folder}/logs")
         seconds = time.monotonic() - begin
-        reference = Reference(step, before, self.made(step), listed.read_text().splitlines(), seconds)
+        reference = Reference(step, before, found, self.found(step), listed.read_text().splitlines(), seconds)
         self.references.append(reference)
         return reference
 
     def restore(self, reference: Reference) -> None:
-        """Bring back the warehouse that a step found."""
-        shutil.rmtree(self.warehouse)
-        shutil.copytree(reference.before, self.warehouse, symlinks=True)
+        """Bring back the warehouse and the lake that a step found."""
+        shutil.rmtree(self.state)
+        shutil.copytree(reference.before, self.state, symlinks=True)
 
     def kill(self, reference: Reference, kill: Kill) -> None:
         """Kill a step, look at what readers find, and run it again."""
         self.restore(reference)
-        old, step = self.made(reference.step), reference.step
+        step, old, new = reference.step, reference.found, reference.made
         code = self.run(step, kill)
         where = f"{step} killed at {kill}"
         if kill.point and code == 0:
             self.violations.append(f"{where}: it ended by itself")
-        if self.made(step) not in (old, reference.made):
-            self.violations.append(f"{where}: readers find a night that is neither the old nor the new one")
+        found = self.found(step)
+        for part in sorted(found.keys() | old.keys() | new.keys()):
+            if found.get(part) not in (old.get(part), new.get(part)):
+                self.violations.append(f"{where}: readers find {part} neither as it was nor as it was to be")
         self._must_be_whole(where)
         if self.run(step):
             self.violations.append(f"{where}: the same command again fails")
-        elif self.made(step) != reference.made:
-            self.violations.append(f"{where}: the same command again makes other tables")
+        elif (found := self.found(step)) != new:
+            parts = sorted(part for part in found.keys() | new.keys() if found.get(part) != new.get(part))
+            self.violations.append(f"{where}: the same command again makes something else: {', '.join(parts)}")
         self._must_be_whole(f"{where}, and run again")
         if any((self.warehouse / "_staging").glob("*")):
             self.violations.append(f"{where}: something is left in _staging")
@@ -167,24 +158,20 @@ class Faults:
         for damage in verify.damages(Warehouse(self.warehouse)):
             self.violations.append(f"{where}: {damage.path}: {damage.what}")
 
-    def made(self, step: Step) -> dict[str, Any] | None:
-        """What identifies the tables of a step as readers find them."""
-        found = digests(Warehouse(self.warehouse).manifest(step.job, step.as_of))
-        if found is not None and step.job == "evaluate":
-            return {"metrics": found["metrics"]}  # the other file says when
-        return found
+    def found(self, step: Step) -> Parts:
+        """What readers find before or after a step."""
+        return parts(Warehouse(self.warehouse), self.lake, step.job)
+
+    def _replaced_run(self, step: Step) -> str:
+        """The run of a night of score's that another has replaced."""
+        (earlier,) = rollback.earlier_runs(Warehouse(self.warehouse), "score", step.as_of)
+        return earlier.folder.name
 
 
 def prepare(folder: Path) -> tuple[Faults, list[Step]]:
-    """A synthetic log in a fresh folder, and the chain of jobs over it."""
+    """A synthetic log in a fresh folder, and the chain of steps over it."""
     fresh_folder(folder)
-    log = generate(DOMAINS["shop"], USERS, ITEMS, DAYS, seed=7)
-    log.write(folder / "log")
-    first = log.first_day + timedelta(days=DAYS - 9)
-    second, last = first + timedelta(days=1), first + timedelta(days=8)
-    chain = [("sessionize", first), ("train", first), ("score", first), ("sessionize", second), ("score", second)]
-    chain += [("report", second), ("sessionize", last), ("evaluate", last)]
-    return Faults(folder, folder / "log" / "config.yaml"), [Step(job, night) for job, night in chain]
+    return Faults(folder, folder / "log" / "config.yaml"), chain(folder)
 
 
 def plan(reference: Reference, at_random: int, chance: random.Random) -> Iterator[Kill]:
@@ -213,15 +200,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench faults", description=__doc__)
     parser.add_argument("--at-random", type=int, default=15, help="kills a step at any time (default: %(default)s)")
-    parser.add_argument("--only", help="jobs, with commas (default: all)")
+    parser.add_argument("--only", help="steps by their names, with commas (default: all)")
     parser.add_argument("--json", type=Path, help="file for one object")
     parser.add_argument("--check", action="store_true", help="exit code 1 where a target is missed")
     options = parser.parse_args()
-    faults, chain = prepare(BENCH / "faults")
-    for step in chain:
+    faults, steps = prepare(BENCH / "faults")
+    for step in steps:
         faults.learn(step)
     only, chance = options.only and options.only.split(","), random.Random(7)
-    references = [each for each in faults.references if not only or each.step.job in only]
+    references = [each for each in faults.references if not only or each.step.name in only]
     kills = [(each, kill) for each in references for kill in plan(each, options.at_random, chance)]
     chance.shuffle(kills)  # so that a run that is interrupted (^C) has looked at some of everything
     try:

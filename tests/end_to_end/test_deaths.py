@@ -49,7 +49,7 @@ def test_a_task_whose_worker_dies_is_run_again_and_nothing_of_the_first_is_left(
     faults.restore(reference)
     code = faults.run(reference.step, HALFLIFE_MASTER="local[2,3]", **{crash.WORKERS: str(tmp_path)})
     assert (code, [path.name for path in tmp_path.iterdir()]) == (0, [JOBS[job]])
-    assert faults.made(reference.step) == reference.made
+    assert faults.found(reference.step) == reference.made
     must_be_whole(faults)
 
 
@@ -60,20 +60,20 @@ def test_a_job_whose_task_fails_for_good_publishes_nothing_and_says_where_to_loo
     reference = reference_of(faults, job)
     faults.restore(reference)
     assert faults.run(reference.step, **{crash.WORKERS: str(tmp_path)}) == 1
-    assert faults.made(reference.step) is None
+    assert faults.found(reference.step) == reference.found
     failed = history(faults.warehouse)[0]
     assert (failed.state, failed.exit_code) == ("failed", 1)
     assert "Python worker exited unexpectedly" in (failed.message or "")
     must_be_whole(faults)
     assert faults.run(reference.step) == 0
-    assert faults.made(reference.step) == reference.made
+    assert faults.found(reference.step) == reference.made
 
 
 @pytest.fixture
 def small_disk(faults: Any, tmp_path: Path) -> Iterator[Any]:
     """The same log with a warehouse on a disk of its own, of 128 KiB."""
-    made = bench_faults.Faults(tmp_path, faults.config)
-    made.warehouse.mkdir()
+    made = bench_faults.Faults(tmp_path, faults.log)
+    made.warehouse.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(made.warehouse)]
     if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("a disk of its own can be mounted by root alone")
@@ -90,11 +90,11 @@ def test_a_full_disk_and_a_read_only_one_are_said_and_change_nothing(faults: Any
     step, shown = reference.step, small_disk.folder / "shown"
     assert small_disk.run(step) == 1
     assert "no space is left" in shown.read_text()
-    assert small_disk.made(step) is None
+    assert small_disk.found(step) == {}
     must_be_whole(small_disk)
     remount(small_disk, "size=64m,ro")
     assert small_disk.run(step) == 2
     assert "cannot be written: Read-only file system" in shown.read_text()
     remount(small_disk, "rw")
     assert small_disk.run(step) == 0
-    assert small_disk.made(step) == reference.made
+    assert small_disk.found(step) == reference.made

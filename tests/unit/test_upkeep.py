@@ -132,8 +132,9 @@ def test_rolling_back_shows_readers_the_run_before(store: Warehouse) -> None:
     publish(store, 3)
     roll_back(store, "evaluate", NIGHT)
     assert visible(store) == [2]
-    assert roll_back(store, "evaluate", NIGHT, first.name) == first.name
-    assert visible(store) == [1]
+    for _ in range(2):  # to ask for it again, after a kill say, changes nothing
+        assert roll_back(store, "evaluate", NIGHT, first.name) == first.name
+        assert visible(store) == [1]
     assert list(verify.damages(store)) == []
 
 

@@ -19,6 +19,7 @@ from deltalake._internal import DeltaFileSystemHandler
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
+from halflife import crash
 from halflife.config import DeliverConfig
 from halflife.delivery.files import PARTITION, copy
 from halflife.errors import AuditError, ConfigError, PublishConflictError, StorageError
@@ -147,8 +148,10 @@ class LakeTable:
             there = [info.path for info in store.get_file_info(named) if info.is_file]
             if remove:
                 self._table.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
+                crash.point("vacuum: files removed")
                 self.refresh()
                 self._table.create_checkpoint()
+                crash.point("vacuum: checkpoint made")
                 self._table.cleanup_metadata()
             return there
 
