@@ -18,6 +18,7 @@ import pytest
 from pyspark.sql import DataFrameWriter, SparkSession
 
 import late_log
+import scored_log
 from halflife import config as configuration
 from halflife import forgetting
 from halflife.command import Job
@@ -300,3 +301,12 @@ def test_what_the_raw_log_still_has_of_the_forgotten_is_rejected_without_its_tex
 def test_once_forgotten_a_night_is_not_run_again(forgotten: Forgotten) -> None:
     before = forgotten.nights.links()
     assert before == forgotten.nights.run(AFTER[1]).links()
+
+
+def test_a_night_adds_a_file_of_users_only_where_there_are_new_ones(spark: SparkSession, tmp_path: Path) -> None:
+    made = scored_log.Nights(tmp_path / "shop", members=("anna", "zoe"))
+    for day, user in enumerate(("anna", "anna", "ben")):
+        made.log(day, (user, "apple", 8))
+        made.run(day + 1, jobs=("sessionize",))
+    nights = [scored_log.FIRST + timedelta(days=day) for day in (1, 2, 3)]
+    assert [len(made.store.files("users", night)) for night in nights] == [1, 1, 2]

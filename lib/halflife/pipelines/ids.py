@@ -86,7 +86,9 @@ def stage_users(job: Job, night: Run, before: date | None, found: Census, reques
     catalogue = job.config.users
     listed = None if catalogue is None else _listed(job, "users", catalogue, "user_id").where(~asked)
     if before is None or listed is not None or found.new[USER]:
-        night.add("users", _new(job, before, found, USER, listed))
+        new, rows = _new(job, before, found, USER, listed)
+        if before is None or rows:  # a file without rows each night would be 365 of them in a year
+            night.add("users", new)
 
 
 def stage_items(job: Job, night: Run, before: date | None, found: Census) -> None:
@@ -95,11 +97,11 @@ def stage_items(job: Job, night: Run, before: date | None, found: Census) -> Non
     if catalogue is None:
         _keep(job, night, before, "items")
         if before is None or found.new[ITEM]:
-            night.add("items", features.unknown(_new(job, before, found, ITEM, None)))
+            night.add("items", features.unknown(_new(job, before, found, ITEM, None)[0]))
         return
     listed = _listed(job, "items", catalogue, "item_id").cache()
     old = None if before is None else job.warehouse.read(job.spark, "items", before)
-    new = _new(job, before, found, ITEM, listed)
+    new, _ = _new(job, before, found, ITEM, listed)
     night.write("items", features.refreshed(old, new, listed), sort=["item_index"])
 
 
@@ -124,8 +126,8 @@ def _seen(found: Census, kind: int) -> DataFrame:
     return of_kind.select("first_day", F.col("id").alias(indexes.ID_COLUMNS[kind]), "known")
 
 
-def _new(job: Job, before: date | None, found: Census, kind: int, listed: DataFrame | None) -> DataFrame:
-    """The ids of a kind that have no index, with the ones they get: those of the log, and those `listed`.
+def _new(job: Job, before: date | None, found: Census, kind: int, listed: DataFrame | None) -> tuple[DataFrame, int]:
+    """The ids of a kind that have no index, with the ones they get: those of the log, and those `listed`; how many.
 
     Raises AuditError where the indexes do not follow on the old ones.
     """
@@ -138,5 +140,4 @@ def _new(job: Job, before: date | None, found: Census, kind: int, listed: DataFr
             old = job.warehouse.read(job.spark, table, before)
             ids = ids.join(old.select(id_column), on=id_column, how="left_anti")
     new = indexes.number(ids.select("first_day", id_column), id_column, index_column, start).cache()
-    audit.numbered(table, new, index_column, start)
-    return new
+    return new, audit.numbered(table, new, index_column, start)
