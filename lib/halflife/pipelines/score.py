@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow.dataset as ds
 from pyspark.sql import Row
-from pyspark.sql import functions as F
 
 from halflife import audit, histogram
 from halflife.command import Job
@@ -90,7 +91,7 @@ def _model(job: Job, night: Run, trained: date | None) -> tuple[Model, Path]:
         horizon_days=job.config.model.horizon_days,
         sequence_length=job.config.sessionize.sequence_length,
         event_types=list(job.config.event_types),
-        items=job.warehouse.read(job.spark, "items", job.as_of).orderBy("item_index").toPandas(),
+        items=_catalogue(job, ["item_index", "item_id", "category"]),
         as_of_seconds=0.0,  # the law has no date: it is the same one every night, and its memory goes on
         config={},
     )
@@ -101,9 +102,8 @@ def _fits(job: Job, model: Model) -> None:
     """Raises ModelError where the model numbers items or event types otherwise than tonight's tables do."""
     if model.kind == "exponential":
         return  # it knows neither
-    items = job.warehouse.read(job.spark, "items", job.as_of)
-    known = items.where(F.col("item_index") < model.items).orderBy("item_index").select("item_id").toPandas()
-    if catalogue_digest(known["item_id"]) != model.manifest.catalogue_digest:
+    known = _catalogue(job, ["item_index", "item_id"], ds.field("item_index") < model.items)["item_id"]
+    if catalogue_digest(known) != model.manifest.catalogue_digest:
         raise ModelError(f"model {model.version} was trained on another numbering of the items; train again")
     types = tuple(job.config.event_types)
     if types[: len(model.event_types)] != model.event_types:
@@ -113,6 +113,13 @@ def _fits(job: Job, model: Model) -> None:
         )
 
 
+def _catalogue(job: Job, columns: list[str] | None = None, only: ds.Expression | None = None) -> pd.DataFrame:
+    """The night's items by their index. By Arrow: a query of Spark's takes a second till its code is made."""
+    items = ds.dataset(job.warehouse.path("items", job.as_of))
+    found: pd.DataFrame = items.to_table(columns=columns, filter=only).sort_by("item_index").to_pandas()
+    return found
+
+
 def stage_scores(job: Job, night: Run, model: Model) -> tuple[dict[str, Any], Totals]:
     """Write the scores that are asked for and each user's best items.
 
@@ -120,9 +127,8 @@ def stage_scores(job: Job, night: Run, model: Model) -> tuple[dict[str, Any], To
     interest in each category adds up to.
     """
     store, spark, config = job.warehouse, job.spark, job.config.score
-    catalogue = store.read(spark, "items", job.as_of)
-    items = catalogue.select("item_index", "item_id", "category", "category_index").toPandas()
-    new = catalogue.where(F.col("item_index") >= model.items).toPandas()
+    items = _catalogue(job, ["item_index", "item_id", "category", "category_index"])
+    new = _catalogue(job, only=ds.field("item_index") >= model.items)
     ids, categories, position, side = tables.in_item_order(items, model.item_side(len(items), new))
     context = tables.Night(
         at_seconds=instant(job.as_of).timestamp(),
