@@ -11,7 +11,7 @@ Scores = NDArray[np.floating[Any]]
 Columns = NDArray[np.int64]
 
 # Groups of columns for each of the best that are looked for: their largest scores bound the last of them from below.
-GROUPS_PER_PLACE: Final = 4
+GROUPS_PER_PLACE: Final = 16
 CANDIDATES_PER_PLACE: Final = 16  # scores that reach the bound and are worth a sort
 NONE: Final = -1
 

@@ -22,7 +22,8 @@ NIGHT = date(2026, 3, 1)
     arrays.arrays(np.int32, 7, elements=st.integers(-1, 3)),
 )
 def test_a_users_interest_in_a_category_is_the_sum_over_its_items(expected: np.ndarray, category: np.ndarray) -> None:
-    rows = Categories(["a", "b", "c", "d"], category).interest(pa.array(["x", "y", "z"]), expected).to_pylist()
+    categories = Categories(["a", "b", "c", "d"], category)
+    rows = categories.interest(pa.array(["x", "y", "z"]), categories.strength(expected)).to_pylist()
     assert len(rows) == 3 * len(set(category[category >= 0])), "only categories that have items"
     for row in rows:
         of_category = expected["xyz".index(row["user_id"]), category == "abcd".index(row["category"])]
@@ -33,7 +34,8 @@ def test_a_users_interest_in_a_category_is_the_sum_over_its_items(expected: np.n
 
 def test_without_categories_there_is_no_row() -> None:
     nothing = Categories([], np.full(2, -1, dtype=np.int32))
-    assert nothing.interest(pa.array(["x"]), np.ones((1, 2), dtype=np.float32)).num_rows == 0
+    strength = nothing.strength(np.ones((1, 2), dtype=np.float32))
+    assert nothing.interest(pa.array(["x"]), strength).num_rows == 0
 
 
 def test_each_night_goes_on_from_what_the_last_one_published() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,13 @@ class Users:
     user: Indexes
     item: Indexes
 
+    def part(self, begin: int, end: int) -> tuple[Users, slice]:
+        """The users from `begin` to before `end`, counted from 0 again, and which of all pairs are theirs."""
+        theirs = slice(*np.searchsorted(self.user, [begin, end]))
+        of_users = slice(begin, end)
+        part = (self.readouts[of_users], self.anchor_seconds[of_users], self.user[theirs] - np.int32(begin))
+        return Users(*part, self.item[theirs]), theirs
+
 
 @dataclass(frozen=True)
 class States(Users):
@@ -54,21 +61,23 @@ def affinity(
     """
     ages = (at_seconds - states.anchor_seconds) / SECONDS_PER_DAY + horizon_days / 2
     faded = decay(ages, half_lives_days).astype(np.float32)
-    expected = _products(np.einsum("bk,bkd->bd", faded, states.readouts), vectors)
-    expected += bias
-    np.exp(expected, out=expected)
-    expected *= np.float32(horizon_days)
+    users = np.einsum("bk,bkd->bd", faded, states.readouts)
+    expected = np.empty((len(users), len(vectors)), dtype=np.float32)
+    for part in _products(users, vectors, expected):
+        part += bias
+        np.exp(part, out=part)
+        part *= np.float32(horizon_days)
     return expected
 
 
-def _products(users: Matrix, items: Matrix) -> Matrix:
-    """Products of each user (B, d) with each item (I, d): (B, I), in products of one shape, filled up with zeros.
+def _products(users: Matrix, items: Matrix, found: Matrix) -> Iterator[Matrix]:
+    """Fill `found` (B, I) with the product of each user (B, d) with each item (I, d); yields it by PRODUCT_ROWS rows,
+    which are in the cache, from products of one shape, filled up with zeros.
 
     A score must not depend on who else is in the block. But a matrix product rounds a row by how many rows there are,
     and by where it stands: OpenBLAS cuts rows and columns into parts, and its kernels for AVX2 add the halves of a part
     up in different orders. PRODUCT_ROWS users are the lanes of one part where the items come first.
     """
-    found = np.empty((len(users), len(items)), dtype=np.float32)
     part = np.zeros((PRODUCT_ROWS, users.shape[1]), dtype=np.float32)
     products = np.empty((len(items), PRODUCT_ROWS), dtype=np.float32)
     for begin in range(0, len(users), PRODUCT_ROWS):
@@ -76,7 +85,7 @@ def _products(users: Matrix, items: Matrix) -> Matrix:
         part[: len(rows)] = users[begin : begin + PRODUCT_ROWS]
         np.matmul(items, part.T, out=products)
         rows[:] = products.T[: len(rows)]
-    return found
+        yield rows
 
 
 def memory(states: States, at_seconds: Floats, half_lives_days: Floats, horizon_days: float) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from halflife.decay import Floats
+from halflife.histories.rows import pair_key
 from halflife.scoring.pairs import Indexes, Matrix, Users
 from halflife.scoring.remembered import Pairs
 from halflife.topn import capped_columns, top_columns
@@ -25,6 +26,16 @@ class Best:
     user: NDArray[np.int64]
     rank: NDArray[np.int64]  # from 0
     item: NDArray[np.int64]
+    strength: Matrix  # that is expected of them
+
+    def behind(self, users: int) -> Best:
+        """The same behind so many users of the block."""
+        return replace(self, user=self.user + users)
+
+    @staticmethod
+    def joined(parts: Sequence[Best]) -> Best:
+        """The best items of parts of the block, one after the other."""
+        return Best(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Best)))
 
 
 def best_items(
@@ -43,18 +54,18 @@ def best_items(
     else:
         alone = np.where(category < 0, -1 - np.arange(len(category)), category)
         columns = capped_columns(expected, count, alone, max_per_category)
-    rows = np.arange(len(columns))[:, None]
-    user, rank = np.nonzero((columns >= 0) & (expected[rows, columns] > 0))
-    return Best(user, rank, columns[user, rank])
+    strength = np.take_along_axis(expected, columns, axis=1)
+    user, rank = np.nonzero((columns >= 0) & (strength > 0))
+    return Best(user, rank, columns[user, rank], strength[user, rank])
 
 
-def reasons(best: Best, users: Users, remembered: Pairs, expected: Matrix, event_types: Sequence[str]) -> pa.Array:
+def reasons(best: Best, users: Users, remembered: Pairs, event_types: Sequence[str]) -> pa.Array:
     """Why each item is among the best: the event that gives most of it where the user's own past gives half or more.
 
-    `remembered` (M,) are the pairs at the places of `users`, `expected` (B, I) is the strength of all.
+    `remembered` (M,) are the pairs at the places of `users`.
     """
-    pair = _pair_of(users, best, expected.shape[1])
-    whole = np.maximum(expected[best.user, best.item].astype(np.float64), np.finfo(np.float32).tiny)
+    pair = _pair_of(users, best)
+    whole = np.maximum(best.strength.astype(np.float64), np.finfo(np.float32).tiny)
     share = np.where(pair >= 0, np.append(remembered["strength"], 0.0)[pair], 0.0) / whole
     own = np.flatnonzero(share >= 0.5)
     texts = _own_past(remembered[pair[own]], whole[own], event_types)
@@ -87,12 +98,11 @@ def _joined(*parts: pa.Array | str) -> pa.Array:
     return pc.binary_join_element_wise(*parts, "")
 
 
-def _pair_of(users: Users, best: Best, items: int) -> NDArray[np.int64]:
+def _pair_of(users: Users, best: Best) -> NDArray[np.int64]:
     """The place of each of the best among the block's remembered pairs, -1 where there is none."""
     if not len(users.user):
         return np.full(len(best.user), -1)
-    keys = users.user.astype(np.int64) * items + users.item
+    keys, wanted = pair_key(users.user, users.item), pair_key(best.user, best.item)
     order = np.argsort(keys)
-    wanted = best.user * items + best.item
     found = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
     return np.where(keys[found] == wanted, found, -1)

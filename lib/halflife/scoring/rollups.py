@@ -43,9 +43,8 @@ class Categories:
         present, starts = np.unique(self.category[order], return_index=True)
         return order, starts, present
 
-    def interest(self, users: pa.Array, expected: Matrix) -> pa.Table:
-        """A block's rows of `schemas.INTEREST_BY_CATEGORY`, from its expected strengths (B, I)."""
-        strength = self.strength(expected)
+    def interest(self, users: pa.Array, strength: Matrix) -> pa.Table:
+        """A block's rows of `schemas.INTEREST_BY_CATEGORY`, from its `strength` of categories (B, C)."""
         count, width = strength.shape
         user = np.repeat(np.arange(count, dtype=np.int32), width)
         names = pa.array(self.present, pa.string())
@@ -71,7 +70,9 @@ class Categories:
         order, starts, _ = self._sorted
         if not len(order):
             return np.zeros((len(expected), 0), dtype=np.float32)
-        summed = np.add.reduceat(expected[:, order], starts, axis=1, dtype=np.float64)
+        # Without a look at the bounds of each index, which are those of the columns.
+        in_order = np.take(expected, order, axis=1, mode="clip")
+        summed = np.add.reduceat(in_order, starts, axis=1, dtype=np.float64)
         return summed.astype(np.float32)
 
 

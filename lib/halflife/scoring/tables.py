@@ -6,14 +6,16 @@ one row a file, so neither rows nor scores ever pass through the JVM.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyspark.sql import Row, SparkSession
 
 from halflife import arrow, crash
@@ -39,6 +41,8 @@ STATISTICS = {
     "recommendations": ["user_id", "rank", "score"],
     "interest_by_category": ["user_id", "score"],
 }
+# So many pairs of a block are worked on at once: what is made of them on the way to their rows stays in the cache.
+PART_PAIRS: Final = 131_072
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,17 @@ def task_files(folders: dict[str, Path], options: ScoreConfig) -> TaskFiles:
     return TaskFiles(folders, dictionary, STATISTICS)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some users of a block with every item scored."""
+
+    columns: dict[str, NDArray[Any]]  # of `scores`, as they are written
+    scores: Matrix  # of these rows, as computed
+    left_out: int
+    best: Best
+    interest: Matrix  # by category, (P, C)
+
+
 class Block:
     """The rows of one block of users after the other, in the order of users, items in theirs."""
 
@@ -117,71 +132,73 @@ class Block:
         self.options = options
         self.encoding = precision.ENCODINGS[options.encoding]
         self.users = max(1, options.rows_per_group // max(len(night.ids), 1))
+        self.part_users = max(1, PART_PAIRS // max(len(night.ids), 1))
 
     def write(self, ids: pa.Array, stated: States, files: TaskFiles) -> None:
         """Score one block of users, by their ids, against every item and write its rows."""
         night, options, found = self.night, self.options, stated.pairs
-        item = night.position[found["item_index"]]
-        states = Users(stated.readouts, stated.anchor_seconds, stated.user, item)
+        users = Users(stated.readouts, stated.anchor_seconds, stated.user, night.position[found["item_index"]])
         at = np.full(len(ids), night.at_seconds)
-        affinity = pairs.affinity(
-            states, at, night.half_lives_days, night.horizon_days, night.side.vectors, night.side.bias
-        )
-        expected = pairs.add_memory(affinity.copy(), states, found["strength"])
+        law, side = (night.half_lives_days, night.horizon_days), night.side
+        affinity = pairs.affinity(users, at, *law, side.vectors, side.bias)
+        begins = range(0, len(ids), self.part_users)
+        parts = [self._part(users, found["strength"], affinity, begin) for begin in begins]
+        columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+        rows = self._arrays(ids, columns) if options.layout == "arrays" else self._rows(ids, columns)
+        scores = np.concatenate([part.scores for part in parts])
+        files.write("scores", rows, scores, sum(part.left_out for part in parts))
+        by_category = night.categories.interest(ids, np.concatenate([part.interest for part in parts]))
+        totals = rollups.totals(by_category, len(ids), options.interested_above)
+        files.write("interest_by_category", by_category, by_category["score"].to_numpy(), totals=totals)
+        best = Best.joined([part.best for part in parts])
+        why, score = reasons(best, users, found, night.event_types), probability(best.strength)
+        files.write("recommendations", _best_rows(ids, night.ids, best, score, why), score)
+
+    def _part(self, users: Users, remembered: Floats, affinity: Matrix, first: int) -> Part:
+        """Score the part of a block from the user `first` on, of the affinity (B, I) and the memory (M,) of all."""
+        night, options = self.night, self.options
+        affinity = affinity[first : first + self.part_users]
+        states, of_part = users.part(first, first + len(affinity))
+        strength = remembered[of_part]
+        expected = pairs.add_memory(affinity.copy(), states, strength)
         score = probability(expected)
         seen = states if options.exclude_seen else None
         best = best_items(expected, options.top_n, night.categories.category, options.max_per_category, seen)
+        columns, scores, left_out = {"score": self.encoding.score(expected, score)}, score.ravel(), 0
         if options.layout == "arrays":
-            files.write("scores", self._arrays(ids, expected, score), score)
+            columns["score"] = columns["score"][:, night.position]
         else:
             memory = np.zeros_like(affinity)
-            memory[states.user, states.item] = found["strength"]
-            places, left_out = self._places(score, states, best)
-            picked = [values if places is None else values[places] for values in (expected, score, affinity, memory)]
-            files.write("scores", self._rows(ids, places, *picked), picked[1], left_out)
-        why = reasons(best, states, found, expected, night.event_types)
-        by_category = night.categories.interest(ids, expected)
-        totals = rollups.totals(by_category, len(ids), options.interested_above)
-        files.write("interest_by_category", by_category, by_category["score"].to_numpy(), totals=totals)
-        files.write("recommendations", _best_rows(ids, night.ids, best, score, why), score[best.user, best.item])
+            memory[states.user, states.item] = strength
+            columns |= {"affinity": self.encoding.affinity(affinity), "memory": memory}
+            columns = {name: values.ravel() for name, values in columns.items()}
+            if options.output != "all" or options.floor:
+                places, left_out = self._places(score, states, best)
+                columns = {name: values[places] for name, values in columns.items()}
+                user, item = np.divmod(places.astype(np.int32), np.int32(len(night.ids)))
+                columns |= {"user": user + np.int32(first), "item": item}
+                scores = scores[places]
+        return Part(columns, scores, left_out, best.behind(first), night.categories.strength(expected))
 
-    def _places(self, score: Matrix, states: Users, best: Best) -> tuple[tuple[Indexes, Indexes] | None, int]:
-        """User and item of the pairs that are written, None for all, and how many the floor leaves out."""
-        if self.options.output == "all" and not self.options.floor:
-            return None, 0
+    def _places(self, score: Matrix, states: Users, best: Best) -> tuple[NDArray[np.int64], int]:
+        """Places of the pairs that are written among all of a part, and how many the floor leaves out."""
         asked = np.full(score.shape, self.options.output == "all")
         if self.options.output == "observed":
             asked[states.user, states.item] = True
         elif self.options.output == "top_n":
             asked[best.user, best.item] = True
-        kept = asked & (score >= np.float32(self.options.floor))
-        user, item = np.nonzero(kept)
-        return (user.astype(np.int32), item.astype(np.int32)), int(asked.sum()) - len(user)
+        places = np.flatnonzero(asked & (score >= np.float32(self.options.floor)))
+        return places, int(asked.sum()) - len(places)
 
-    def _rows(
-        self,
-        users: pa.Array,
-        places: tuple[Indexes, Indexes] | None,
-        expected: Matrix,
-        score: Matrix,
-        affinity: Matrix,
-        memory: Matrix,
-    ) -> pa.Table:
-        """Pairs in the columns of `schemas.SCORES`."""
-        if places is None:
-            rows = len(users) * len(self.night.ids)
-            user_codes, item_codes = (codes.slice(0, rows) for codes in self._codes)
+    def _rows(self, users: pa.Array, columns: Mapping[str, NDArray[Any]]) -> pa.Table:
+        """Pairs in the columns of `schemas.SCORES`; without places they are all pairs."""
+        if "user" in columns:
+            user, item = pa.array(columns["user"]), pa.array(columns["item"])
         else:
-            user_codes, item_codes = map(pa.array, places)
+            user, item = (codes.slice(0, len(columns["score"])) for codes in self._codes)
+        numbers = {name: pa.array(columns[name]) for name in ("score", "affinity", "memory")}
         return _table(
-            {
-                "user_id": pa.DictionaryArray.from_arrays(user_codes, users),
-                "item_id": pa.DictionaryArray.from_arrays(item_codes, self.night.ids),
-                "score": pa.array(self.encoding.score(expected, score).ravel()),
-                "affinity": pa.array(self.encoding.affinity(affinity).ravel()),
-                "memory": pa.array(memory.ravel()),
-            },
-            self._metadata,
+            {"user_id": _named(user, users), "item_id": _named(item, self.night.ids), **numbers}, self._metadata
         )
 
     @cached_property
@@ -191,10 +208,9 @@ class Block:
         users = np.repeat(np.arange(self.users, dtype=np.int32), items)
         return pa.array(users), pa.array(np.tile(np.arange(items, dtype=np.int32), self.users))
 
-    def _arrays(self, users: pa.Array, expected: Matrix, score: Matrix) -> pa.Table:
+    def _arrays(self, users: pa.Array, columns: Mapping[str, NDArray[Any]]) -> pa.Table:
         """Users in the columns of `schemas.SCORE_ARRAYS`: the entry of an item is at its item_index."""
-        values = self.encoding.score(expected, score)[:, self.night.position]
-        return _table({"user_id": users, "score": arrow.lists(values)}, self._metadata)
+        return _table({"user_id": users, "score": arrow.lists(columns["score"])}, self._metadata)
 
     @property
     def _metadata(self) -> dict[str, str] | None:
@@ -209,10 +225,15 @@ def _best_rows(users: pa.Array, items: pa.Array, best: Best, score: Matrix, why:
             "user_id": users.take(pa.array(best.user)),
             "rank": pa.array(best.rank.astype(np.int32) + np.int32(1)),
             "item_id": items.take(pa.array(best.item)),
-            "score": pa.array(score[best.user, best.item]),
+            "score": pa.array(score),
             "reason": why,
         }
     )
+
+
+def _named(codes: pa.Array, ids: pa.Array) -> pa.Array:
+    """Ids by their places, which are not looked at once more: that is a pass over all pairs."""
+    return pa.DictionaryArray.from_arrays(codes, ids, safe=False)
 
 
 def _table(columns: dict[str, pa.Array], metadata: dict[str, str] | None = None) -> pa.Table:
