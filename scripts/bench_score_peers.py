@@ -106,7 +106,7 @@ def limit(states: States, output: Path) -> float:
         product = np.empty((block, ITEMS), dtype=np.float32)
         per_block = _repeated(lambda: np.matmul(users, items.T, out=product))
     folders = {"scores": fresh_folder(output / "written")}
-    with tables.task_files(folders, ScoreConfig()) as files:
+    with tables.range_files(folders, ScoreConfig()) as files:
         none = np.empty(0, dtype=np.float32)
         per_write = _repeated(lambda: files.write("scores", rows, none))
     seconds = (per_block / product.size + per_write / rows.num_rows) / CORES

@@ -44,7 +44,7 @@ def night() -> tables.Night:
 
 
 def written(
-    spark: SparkSession, night: tables.Night, folder: Path, tasks: int = 2, shuffled: bool = False, **options: object
+    spark: SparkSession, night: tables.Night, folder: Path, ranges: int = 2, shuffled: bool = False, **options: object
 ) -> Path:
     """The folder of the scores, audited."""
     random = np.random.default_rng(2)
@@ -73,7 +73,8 @@ def written(
     users_in_order = order.by_id(spark, folder / "users", inputs, folder / "order", *law)
     folders = {name: folder / name for name in ("scores", "recommendations", "interest_by_category")}
     config = ScoreConfig.model_validate({"rows_per_group": 4_000, **options})
-    files = tables.write(spark, users_in_order, night, folders, config, tasks)
+    files = tables.write(spark, users_in_order, night, folders, config, ranges)
+    assert len(list(folders["scores"].iterdir())) == ranges
     assert audit.scores(files, USERS if config.layout == "arrays" else USERS * ITEMS) == 0
     return folders["scores"]
 
@@ -88,18 +89,18 @@ def scores(spark: SparkSession, night: tables.Night, tmp_path_factory: pytest.Te
 
 
 @pytest.mark.parametrize(
-    ("tasks", "rows_per_group", "shuffled"), [(5, 4_000, True), (1, 403, False), (2, 1_000_000, True)]
+    ("ranges", "rows_per_group", "shuffled"), [(19, 4_000, True), (1, 403, False), (2, 1_000_000, True)]
 )
-def test_partitions_blocks_and_order_never_change_a_score(
+def test_ranges_blocks_and_order_never_change_a_score(
     spark: SparkSession,
     night: tables.Night,
     scores: Path,
     tmp_path: Path,
-    tasks: int,
+    ranges: int,
     rows_per_group: int,
     shuffled: bool,
 ) -> None:
-    other = written(spark, night, tmp_path, tasks, shuffled, rows_per_group=rows_per_group)
+    other = written(spark, night, tmp_path, ranges, shuffled, rows_per_group=rows_per_group)
     pd.testing.assert_frame_equal(rows(other), rows(scores), check_exact=True)
 
 

@@ -76,10 +76,10 @@ def written(
     for place in folders.values():
         place.mkdir(parents=True)
     config = ScoreConfig(**{"top_n": 2, **options})  # type: ignore[arg-type]
-    with tables.task_files(folders, config) as files:
+    with tables.range_files(folders, config) as files:
         states = block([[remembered(1)], []] if pairs is None else pairs)
         tables.Block(night(bias), config).write(USERS, states, files)
-    said = [row for batch in files.written() for row in batch.to_pylist()]
+    said = files.written().to_pylist()
     return {table: pq.read_table(place) for table, place in folders.items()}, said
 
 
@@ -123,11 +123,11 @@ def test_a_score_that_is_no_number_is_said_and_not_hidden(tmp_path: Path) -> Non
     _, said = written(tmp_path, [-3.0, -3.0, -4.0])
     assert all(row["highest"] < 1 for row in said)
     folders = {"scores": tmp_path, "recommendations": tmp_path}
-    with tables.task_files(folders, ScoreConfig()) as files:
+    with tables.range_files(folders, ScoreConfig()) as files:
         for value in (0.1, np.nan, 0.2):
             rows = pa.table({"score": pa.array([value], pa.float32())})
             files.write("scores", rows, np.array([value], dtype=np.float32))
-    (of_scores,) = (row for batch in files.written() for row in batch.to_pylist())
+    (of_scores,) = (row for row in files.written().to_pylist())
     assert np.isnan(of_scores["lowest"])
     assert np.isnan(of_scores["highest"])
 
@@ -179,6 +179,20 @@ def test_eight_bits_are_read_back_by_the_formula_in_the_file(tmp_path: Path, lay
         codes, scores = codes.flatten(), scores.flatten()
     assert codes.type == pa.uint8()
     np.testing.assert_allclose(-np.expm1(-precision.strengths(codes.to_numpy())), scores.to_numpy(), rtol=0.036)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"output": "observed"}, {"floor": 0.1}, {"layout": "arrays"}, {"max_per_category": 1}]
+)
+def test_a_block_is_the_same_in_one_part_and_in_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
+) -> None:
+    pairs = [[remembered(1)], [remembered(0), remembered(2)]]
+    whole = written(tmp_path / "whole", [-3.0, -5.0, -4.0], pairs, **options)
+    monkeypatch.setattr(tables, "PART_PAIRS", 1)
+    tables_of_parts, said = written(tmp_path / "parts", [-3.0, -5.0, -4.0], pairs, **options)
+    assert tables_of_parts == whole[0]
+    assert [{**row, "file": ""} for row in said] == [{**row, "file": ""} for row in whole[1]]
 
 
 def test_seen_items_can_be_left_out_of_the_recommendations(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""The files of one task: Parquet written from Arrow columns, and what the task says of them to the driver."""
+"""The files of a range of users: Parquet written from Arrow columns, and what the driver is told of them."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -51,8 +51,8 @@ class _Said:
 
 
 @dataclass
-class TaskFiles:
-    """The files of one task, one a table, opened when its first rows come.
+class RangeFiles:
+    """The files of one range of users, one a table, opened when its first rows come.
 
     Of each table: the columns that have few values, which are written once, and those by which a reader finds rows.
     """
@@ -64,7 +64,7 @@ class TaskFiles:
     writers: dict[str, pq.ParquetWriter] = field(default_factory=dict)
     said: dict[str, _Said] = field(default_factory=dict)
 
-    def __enter__(self) -> TaskFiles:
+    def __enter__(self) -> RangeFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,7 +100,7 @@ class TaskFiles:
         if rows.num_rows:
             self.writers[table].write_table(rows, row_group_size=rows.num_rows)
 
-    def written(self) -> Iterator[pa.RecordBatch]:
+    def written(self) -> pa.RecordBatch:
         """One row a file, in the columns of `WRITTEN`."""
         rows = [
             {
@@ -112,4 +112,4 @@ class TaskFiles:
             }
             for table, said in self.said.items()
         ]
-        yield pa.RecordBatch.from_pylist(rows, to_arrow_schema(WRITTEN))
+        return pa.RecordBatch.from_pylist(rows, to_arrow_schema(WRITTEN))

@@ -7,8 +7,9 @@ shuffle of Spark does, without a row ever becoming an object of the JVM.
 
 from __future__ import annotations
 
+import math
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import Row, SparkSession
+from pyspark.sql import types as T
 
 from halflife import arrow
 from halflife.decay import Floats
@@ -25,8 +27,11 @@ from halflife.scoring import remembered
 from halflife.scoring.pairs import Indexes, Matrix
 from halflife.scoring.remembered import Pairs
 
-# Bytes of Parquet, unpacked, that one task sorts in memory.
-BYTES_PER_TASK: Final = 128 * 1024 * 1024
+# Bytes of Parquet, unpacked, that are sorted in memory at once.
+BYTES_PER_SHARE: Final = 128 * 1024 * 1024
+# From one of Spark's tasks to the next a Python worker takes .15 s: it collects garbage, and looks for new modules in
+# pyspark's archive.
+SHARES_PER_TASK: Final = 4
 
 COLUMNS: Final = {
     "user_states": ("user_index", "anchor_time", "readouts"),
@@ -126,18 +131,30 @@ def by_id(
     shares = _shares([group for table, folder in tables.items() for group in _row_groups(table, folder)])
     law = (half_lives_days, horizon_days)
 
-    def sort(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def sort(share: int) -> pa.RecordBatch:
         places = np.load(scratch / PLACES, mmap_mode="r")
-        for batch in batches:
-            for number in batch.column("id").to_pylist():
-                table, name = shares[number][0].table, f"{uuid.uuid4().hex}.arrow"
-                rows = _packed(shares[number], places, at_seconds, *law)
-                _write(rows, scratch / name)
-                yield pa.RecordBatch.from_pylist([{"table": table, "file": name, "rows": len(rows)}])
+        table, name = shares[share][0].table, f"{uuid.uuid4().hex}.arrow"
+        rows = _packed(shares[share], places, at_seconds, *law)
+        _write(rows, scratch / name)
+        return pa.RecordBatch.from_pylist([{"table": table, "file": name, "rows": len(rows)}])
 
     # A task that is run twice leaves a file that no task has returned; it goes with the run's scratch.
-    frame = spark.range(0, len(shares), 1, max(1, len(shares)))
-    return Ordered(known, scratch, tuple(frame.mapInArrow(sort, "table string, file string, rows long").collect()))
+    return Ordered(known, scratch, tuple(each(spark, len(shares), sort, "table string, file string, rows long")))
+
+
+def each(
+    spark: SparkSession, shares: int, work: Callable[[int], pa.RecordBatch], schema: T.StructType | str
+) -> list[Row]:
+    """The rows (of `schema`) that `work` makes of each share 0, 1, ... of a whole, on all cores."""
+    cores = spark.sparkContext.defaultParallelism
+    tasks = max(1, min(shares, cores * math.ceil(shares / cores / SHARES_PER_TASK)))
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for task in batch.column("id").to_pylist():
+                yield from map(work, range(task, shares, tasks))
+
+    return spark.range(0, tasks, 1, tasks).mapInArrow(run, schema).collect()
 
 
 def _write_places(users: Path, scratch: Path) -> int:
@@ -159,13 +176,13 @@ def _row_groups(table: str, folder: Path) -> Iterator[RowGroup]:
 
 
 def _shares(groups: Iterable[RowGroup]) -> list[list[RowGroup]]:
-    """Row groups of one table each, as many as a task sorts at once."""
+    """Row groups of one table each, as many as are sorted at once."""
     shares: list[list[RowGroup]] = []
     left = 0
     for group in groups:
         if not shares or shares[-1][0].table != group.table or group.nbytes > left:
             shares.append([])
-            left = BYTES_PER_TASK
+            left = BYTES_PER_SHARE
         shares[-1].append(group)
         left -= group.nbytes
     return shares

@@ -6,7 +6,7 @@ one row a file, so neither rows nor scores ever pass through the JVM.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +23,8 @@ from halflife.config import ScoreConfig
 from halflife.decay import Floats, probability
 from halflife.model.artifact import ItemSide
 from halflife.scoring import pairs, precision, rollups
-from halflife.scoring.files import WRITTEN, TaskFiles
-from halflife.scoring.order import Ordered, Reader, States
+from halflife.scoring.files import WRITTEN, RangeFiles
+from halflife.scoring.order import Ordered, Reader, States, each
 from halflife.scoring.pairs import Indexes, Matrix, Users
 from halflife.scoring.recommend import Best, best_items, reasons
 from halflife.scoring.rollups import Categories
@@ -80,37 +80,35 @@ def in_item_order(items: pd.DataFrame, side: ItemSide) -> tuple[pa.Array, Catego
 
 
 def write(
-    spark: SparkSession, users: Ordered, night: Night, folders: dict[str, Path], options: ScoreConfig, tasks: int
+    spark: SparkSession, users: Ordered, night: Night, folders: dict[str, Path], options: ScoreConfig, ranges: int
 ) -> list[Row]:
     """Write the scores and the recommendations of all users; returns the files, in the columns of `WRITTEN`.
 
-    Each task writes the users of one range of ids, in their order, one row group a block of users. A task that is
-    retried, or run twice by speculation, writes files of other names: those that no task has returned are the caller's
-    to remove.
+    The users of each of so many ranges of ids are in files of their own, in their order, one row group a block of
+    users. A task that is retried, or run twice by speculation, writes files of other names: those that no task has
+    returned are the caller's to remove.
     """
-    bounds = np.linspace(0, users.users, tasks + 1).astype(np.int64).tolist()
+    bounds = np.linspace(0, users.users, ranges + 1).astype(np.int64).tolist()
 
-    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def score(of_range: int) -> pa.RecordBatch:
         block, reader = Block(night, options), Reader(users, len(night.half_lives_days), night.side.vectors.shape[1])
-        with task_files(folders, options) as files:
-            for batch in batches:
-                for task in batch.column("id").to_pylist():
-                    for begin in range(bounds[task], bounds[task + 1], block.users):
-                        end = min(begin + block.users, bounds[task + 1])
-                        block.write(reader.ids.slice(begin, end - begin), reader.block(begin, end), files)
-                        crash.worker("scores")
-        yield from files.written()
+        with range_files(folders, options) as files:
+            for begin in range(bounds[of_range], bounds[of_range + 1], block.users):
+                end = min(begin + block.users, bounds[of_range + 1])
+                block.write(reader.ids.slice(begin, end - begin), reader.block(begin, end), files)
+                crash.worker("scores")
+        return files.written()
 
     for folder in folders.values():
         folder.mkdir()
-    return spark.range(0, tasks, 1, tasks).mapInArrow(score, WRITTEN).collect()
+    return each(spark, ranges, score, WRITTEN)
 
 
-def task_files(folders: dict[str, Path], options: ScoreConfig) -> TaskFiles:
-    """The files of a task, encoded as the config says."""
+def range_files(folders: dict[str, Path], options: ScoreConfig) -> RangeFiles:
+    """The files of a range of users, encoded as the config says."""
     numbers = ["score", "affinity"] if precision.ENCODINGS[options.encoding].few else []
     dictionary = {**DICTIONARY, "scores": [*DICTIONARY["scores"], *numbers]}
-    return TaskFiles(folders, dictionary, STATISTICS)
+    return RangeFiles(folders, dictionary, STATISTICS)
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ class Block:
         self.users = max(1, options.rows_per_group // max(len(night.ids), 1))
         self.part_users = max(1, PART_PAIRS // max(len(night.ids), 1))
 
-    def write(self, ids: pa.Array, stated: States, files: TaskFiles) -> None:
+    def write(self, ids: pa.Array, stated: States, files: RangeFiles) -> None:
         """Score one block of users, by their ids, against every item and write its rows."""
         night, options, found = self.night, self.options, stated.pairs
         users = Users(stated.readouts, stated.anchor_seconds, stated.user, night.position[found["item_index"]])
