@@ -292,3 +292,27 @@ def test_a_run_goes_in_one_step_and_what_a_killed_removal_leaves_with_the_next_r
     assert visible(store) == [2]
     store.drop_dead()
     assert list((store.root / "_staging").iterdir()) == []
+
+
+def test_what_a_task_opens_that_nobody_waits_for_is_in_no_published_night(
+    store: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = staged(store, "a", 1)
+    late = [run.path("metrics") / "late.parquet", run.path("metrics") / "_temporary/0/part-0.parquet"]
+    rename = Path.rename
+
+    def renamed(path: Path, target: Path) -> Path:
+        """The last moment at which its path leads anywhere."""
+        if path == run.directory:
+            late[1].parent.mkdir(parents=True)
+            for file in late:
+                file.write_text("half a file")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    store.publish(run, {}, {})
+    assert visible(store) == [1]
+    assert list(verify.damages(store)) == []
+    assert [path.name for path in store.path("metrics", NIGHT).iterdir()] == ["part-0.parquet"]
+    with pytest.raises(FileNotFoundError):
+        late[0].write_text("later still")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
+import shutil
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from hashlib import sha256
@@ -18,6 +19,7 @@ from halflife.digests import digest_of_file
 from halflife.errors import AuditError, UnreadableInputError
 
 CHUNK_BYTES: Final = 1 << 20
+UNFINISHED: Final = "_temporary"  # where Spark's tasks write until they commit
 RESTORE: Final = "restore it, or remove the night's link and run its job again"
 
 
@@ -104,8 +106,7 @@ def describe(
 
     Where its tasks have `returned` the names of their files, of those and the `known` ones alone.
     """
-    hidden = (".", "_")  # Spark's checksums and markers
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(hidden))
+    files = sorted(_visible(folder))
     if returned is not None:
         files = [path for path in files if path.name in returned or path in known]
     if not files:
@@ -117,6 +118,22 @@ def describe(
         "bytes": sum(entry["bytes"] for entry in described),
         "files": described,
     }
+
+
+def drop_others(run: Path, tables: Mapping[str, Any]) -> None:
+    """Remove the files of a run that readers would see and `tables` does not describe, and Spark's unfinished ones."""
+    for table, content in tables.items():
+        known = {run / table / entry["path"] for entry in content["files"]}
+        for path in set(_visible(run / table)) - known:
+            path.unlink()
+        shutil.rmtree(run / table / UNFINISHED, ignore_errors=True)
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """The files of a table's folder that are not Spark's checksums and markers, nor unfinished."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts):
+            yield path
 
 
 def describe_file(path: Path, folder: Path) -> dict[str, Any]:

@@ -94,17 +94,12 @@ class Run:
         """Remove all files of a table but those named, which its tasks have returned, and those kept.
 
         A task that is retried, or run twice by speculation, leaves others; one that nobody waits for any more may go on
-        and open another file even now: it is neither described nor there any more when the run is published.
+        and open another file even now: it is not described, and goes when the run is published.
         """
         self.returned[table] = set(names)
-        self.drop_others()
-
-    def drop_others(self) -> None:
-        """Remove the files that no task has returned."""
-        for table, names in self.returned.items():
-            for file in self.path(table).iterdir():
-                if file.name not in names and file not in self.linked:
-                    file.unlink()
+        for file in self.path(table).iterdir():
+            if file.name not in names and file not in self.linked:
+                file.unlink()
 
     def rows(self, table: str) -> int:
         """How many rows this run has staged of a table."""

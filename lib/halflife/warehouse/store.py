@@ -25,6 +25,7 @@ from halflife.warehouse.code import code_version
 from halflife.warehouse.layout import JOB_OF, MANIFEST, NIGHTLY, RUNS, STAGING, TABLES, schema_of
 from halflife.warehouse.manifest import (
     describe,
+    drop_others,
     make_durable,
     read_manifest,
     sync,
@@ -237,10 +238,11 @@ class Warehouse:
                     f"{run.job} {run.as_of}: another run published this night since this one began; "
                     "nothing was changed; run again to build on it"
                 )
-            run.drop_others()
             home = self.root / RUNS / run.id
             home.parent.mkdir(exist_ok=True)
             run.directory.rename(home)
+            # A task that nobody waits for may have opened a file until now; from here on its path leads nowhere.
+            drop_others(home, manifest["tables"])
             sync(home.parent)
             sync(self.root)
             crash.point("publish: moved")
