@@ -8,10 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -42,8 +40,8 @@ HOPELESS = (WRONG, AUDIT_FAILED)
 
 SPARK_CONNECTION, ALERT_CONNECTION = "spark_halflife", "halflife_alert"
 
-# Between TERM and KILL; Airflow itself kills a task five seconds after its TERM.
-KILL_SECONDS = 3
+# A job, and a command of `halflife`, ends with the process whose id this variable holds: that of its task.
+STARTER = "HALFLIFE_STARTER"
 
 # What each job publishes, for the DAGs of others that wait for it.
 TABLES: Mapping[str, tuple[str, ...]] = {
@@ -165,26 +163,16 @@ class SubmitJob(SparkSubmitOperator):
         """Run the job. Raises what its exit code says."""
         BaseHook.get_connection(SPARK_CONNECTION)  # without one, the hook would submit to YARN
         Path((self.env_vars or {})["HALFLIFE_LOG"]).parent.mkdir(parents=True, exist_ok=True)
+        self.env_vars = {**(self.env_vars or {}), STARTER: str(os.getpid())}
         hook = self._hook = self._get_hook()
         try:
-            hook.submit(self.application, cwd=self.home, start_new_session=True)
+            hook.submit(self.application, cwd=self.home)
         except AirflowException as error:
             process, shown = hook._submit_sp, hook._last_submit_log_lines
             if process is None or not process.returncode:
                 raise
             raise verdict(process.returncode, shown[-1] if shown else str(error)) from None
         name_the_night(self, context, self.as_of)
-
-    def on_kill(self) -> None:
-        """End all that the job has started: the hook would kill the JVM, and leave the driver that it began."""
-        process = None if self._hook is None else self._hook._submit_sp
-        if process is None:
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(KILL_SECONDS)
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 def name_the_night(task: BaseOperator, context: Context, as_of: str) -> None:
@@ -196,7 +184,8 @@ def name_the_night(task: BaseOperator, context: Context, as_of: str) -> None:
 def ask(to: Settings, arguments: Sequence[str]) -> tuple[int, str]:
     """Run the `halflife` command; returns its exit code and the last line that it shows."""
     command = [str(to.home / ".venv/bin/halflife"), *arguments]
-    done = subprocess.run(command, cwd=to.home, capture_output=True, text=True, check=False)
+    environment = {**os.environ, STARTER: str(os.getpid())}
+    done = subprocess.run(command, cwd=to.home, env=environment, capture_output=True, text=True, check=False)
     shown = done.stdout + done.stderr
     log.info("%s\n%s", " ".join(command), shown.rstrip())
     return done.returncode, (shown.splitlines() or [""])[-1]

@@ -10,6 +10,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from halflife import starter
 from halflife.cli_options import configured, user, warehouse
 from halflife.errors import AuditError, ConfigError, HalflifeError, InputMissingError
 from halflife.report.cli import add_report, add_runs
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_gc(_command(commands, "gc", "what nobody needs any more: replaced runs, what killed runs have left"))
     add_vacuum(_command(commands, "vacuum", "files of the lake that no night there needs any more"))
     options = parser.parse_args(arguments)
+    starter.end_with_it()
     try:
         code: int = options.run(options)
     except HalflifeError as error:

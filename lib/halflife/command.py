@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from halflife import config as configuration
-from halflife import crash, logs, pseudonyms
+from halflife import crash, logs, pseudonyms, starter
 from halflife.alarms import Watch
 from halflife.config import Config
 from halflife.errors import ConfigError, HalflifeError
@@ -179,6 +179,7 @@ class Job:
 def main(name: str, description: str | None, arguments: Sequence[str] | None = None) -> int:
     """Run the pipeline `name` as its command line says; returns the exit code."""
     options = _parser(name, description).parse_args(arguments)
+    starter.end_with_it()
     logs.begin()
     console = _console()
     try:

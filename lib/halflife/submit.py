@@ -13,7 +13,6 @@ that of scripts/submit, which YARN's and Kubernetes' cluster mode would lose.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import subprocess
@@ -23,9 +22,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
-
 from halflife.errors import ConfigError
+from halflife.starter import STARTER
 from halflife.submission import (
     CLUSTER,
     ENVIRONMENT,
@@ -103,29 +101,20 @@ def _run(submission: Submission) -> int:
         "HALFLIFE_LOG_JSON": str(log.with_suffix(".jsonl")),
     }
     given = {name: value for name, value in os.environ.items() if value or name not in unless_given}
-    environment = {**unless_given, **given, "HALFLIFE_LOG": str(log)}
+    environment = {**unless_given, **given, "HALFLIFE_LOG": str(log), STARTER: str(os.getpid())}
     environment.pop("SPARK_HOME", None)  # another Spark's jars would not fit this one's Python
     if sys.stderr.isatty():
         environment["HALFLIFE_TERMINAL"] = os.ttyname(sys.stderr.fileno())
     with log.open("ab") as said:
         process = subprocess.Popen(submission.command(HOME), env=environment, stderr=said)
-        # Who ends scripts/submit, a terminal or a scheduler, means the job.
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: _end(process.pid))
+        # Who ends scripts/submit means the job: that ends with Spark's launcher, and where this is killed, with this.
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         code = process.wait()
     code = 128 - code if code < 0 else code
     if code:
         print(f"{submission.job}: exit code {code}, log: {log}", file=sys.stderr)
     return code
-
-
-def _end(pid: int) -> None:
-    """End a process and all below it: Spark's launcher lets the job's Python outlive it."""
-    top = psutil.Process(pid)
-    for process in (*top.children(recursive=True), top):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
 
 
 if __name__ == "__main__":

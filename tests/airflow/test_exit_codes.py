@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from nightly import load, run, write_settings
+from nightly import ROOT, load, run, write_settings
 
 SUCCESS, FAILED, SKIPPED, HELD_UP = "success", "failed", "skipped", "upstream_failed"
 NIGHTS = iter(date(2026, 1, 1) + timedelta(days=n) for n in range(300))  # no test sees another's runs
+
+# A job that has come to its pipeline, and says which process it is; it runs where the task does, in the installation.
+JOB = (
+    "import os, signal, time; from halflife import starter; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    "starter.end_with_it(); open('telling', 'w').write(str(os.getpid())); os.rename('telling', 'driver'); "
+    "time.sleep(300)"
+)
+DRIVER = f'{ROOT}/.venv/bin/python -c "{JOB}"'
 
 NO_SETTINGS: Mapping[str, object] = {}
 Install = Callable[..., Path]
@@ -110,12 +122,24 @@ def test_the_night_behind_one_that_was_left_out_is_made_when_its_logs_are_there(
 
 
 def test_a_job_that_takes_too_long_is_ended_with_all_that_it_has_started(install: Install) -> None:
-    home = install({"retries": 0, "timeout_hours": {"sessionize": 2 / 3600}})
-    # As spark-submit, whose JVM starts the driver: one that TERM does not end.
-    job = "#!/bin/bash\ntrap '' TERM; sleep 300 & echo $! >driver; trap - TERM; wait\n"
-    (home / ".venv/bin/spark-submit").write_text(job)
+    home = install({"retries": 0, "timeout_hours": {"sessionize": 20 / 3600}})
+    # As spark-submit, whose JVM starts the driver, does not end it, and is not heard of any more when it is killed.
+    (home / ".venv/bin/spark-submit").write_text(f"#!/bin/bash\nPYSPARK_GATEWAY_PORT=1 {DRIVER} & wait\n")
     assert run(load("halflife_nightly"), next(NIGHTS))["sessionize"] == (FAILED, 1)
-    assert not is_running(int((home / "driver").read_text()))
+    assert has_ended(home / "driver")
+
+
+@pytest.mark.parametrize("job", ["spark-submit", "halflife"])
+def test_a_task_that_is_killed_takes_its_job_with_it(install: Install, job: str) -> None:
+    home = install()
+    (home / f".venv/bin/{job}").write_text(f"#!/bin/bash\n[[ $1 != ready ]] || exit 0\n{DRIVER}\n")
+    night = next(NIGHTS)
+    code = f"from nightly import load, run; import datetime; run(load('halflife_nightly'), {night!r})"
+    found = {**os.environ, "PYTHONPATH": str(ROOT / "jobs/dags")}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, env=found) as task:
+        until((home / "driver").exists)
+        task.kill()
+    assert has_ended(home / "driver")
 
 
 def test_a_look_for_the_log_that_takes_too_long_fails(install: Install) -> None:
@@ -124,12 +148,25 @@ def test_a_look_for_the_log_that_takes_too_long_fails(install: Install) -> None:
     assert run(load("halflife_nightly"), next(NIGHTS))["wait_for_events"] == (FAILED, 1)
 
 
-def is_running(process: int) -> bool:
-    """Whether a process is there and not merely waited for."""
-    try:
-        return " Z " not in Path(f"/proc/{process}/stat").read_text()
-    except FileNotFoundError:
-        return False
+def until(true: Callable[[], bool], seconds: float = 300) -> None:
+    limit = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+
+
+def has_ended(told: Path) -> bool:
+    """Whether the process whose id is in a file has ended within seconds."""
+    process = Path(f"/proc/{told.read_text().strip()}/stat")
+
+    def gone() -> bool:
+        try:
+            return " Z " in process.read_text()  # it is merely waited for
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    until(gone, seconds=10)
+    return True
 
 
 @pytest.mark.parametrize("logical_date", [None, datetime(2026, 6, 3, 9, tzinfo=UTC)], ids=str)  # a Wednesday

@@ -10,7 +10,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import psutil
 import pytest
 
 from halflife import config, submission, submit
@@ -137,19 +136,6 @@ def test_a_wrong_setting_is_refused(shop: Path, override: str, said: str) -> Non
 @pytest.mark.parametrize("key", ["spark.kubernetes.executor.secretKeyRef.ID", "spark.authenticate.secret.file"])
 def test_where_a_secret_is_may_be_said(shop: Path, key: str) -> None:
     assert config.load(shop, [f"cluster.conf={{{key}: x}}"]).cluster.conf == {key: "x"}
-
-
-def test_what_ends_scripts_submit_ends_the_job_below_the_launcher() -> None:
-    """Spark's launcher starts the job's Python, and does not end it with itself."""
-    job = "import time; print('begun', flush=True); time.sleep(600)"
-    launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {job!r}])"
-    with subprocess.Popen([sys.executable, "-c", launcher], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n"
-        (below,) = psutil.Process(process.pid).children()
-        submit._end(process.pid)
-        assert process.wait(10)
-        below.wait(10)
 
 
 def test_a_config_without_a_cluster_says_what_is_missing() -> None:
