@@ -21,6 +21,7 @@ from halflife.command import Job, run
 from halflife.delivery.table import LakeTable
 from halflife.pipelines import deliver
 from halflife.warehouse import Warehouse
+from halflife.warehouse.layout import ID
 from small_night import staged
 
 NIGHT = date(2026, 1, 2)
@@ -29,12 +30,17 @@ YAML = "sources: {log: {path: 'x-{date}', event_type: purchase, columns: {user: 
 
 
 class Team:
-    """A warehouse whose table `metrics` has one column, and the lake that it is delivered to."""
+    """A warehouse whose table `metrics` has one column, and the lake that it is delivered to.
 
-    def __init__(self, folder: Path, address: str) -> None:
+    Several of one id are copies of one warehouse.
+    """
+
+    def __init__(self, folder: Path, address: str, warehouse: str = "one") -> None:
         folder.mkdir(exist_ok=True)
         self.address = address
         self.store = Warehouse(folder / "warehouse")
+        self.store.root.mkdir(exist_ok=True)
+        (self.store.root / ID).write_text(warehouse)
         self.config = folder / "config.yaml"
         self.config.write_text(
             f"warehouse: {self.store.root}\n{YAML}event_types: {{purchase: {{weight: 1}}}}\n"

@@ -6,7 +6,7 @@ import importlib
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,8 +14,10 @@ import pytest
 from deltalake import DeltaTable
 
 from halflife import cli, config, delivery
+from halflife.delivery.table import WAREHOUSE
 from halflife.errors import AuditError, ConfigError, InputMissingError
-from halflife.warehouse import FILES, JOB_OF
+from halflife.pipelines import deliver as pipeline
+from halflife.warehouse import FILES, JOB_OF, Warehouse
 from halflife.warehouse.amendment import amend
 from lake_team import NEXT, NIGHT, Team
 
@@ -126,3 +128,51 @@ def test_a_lake_has_to_be_named(tmp_path: Path) -> None:
     team = Team(tmp_path / "team", str(tmp_path / "lake"))
     with pytest.raises(ConfigError, match=r"deliver\.to"):
         team.deliver(NIGHT, "deliver.to=null")
+
+
+def test_a_table_is_one_warehouse_s_and_refuses_another(team: Team, tmp_path: Path) -> None:
+    other = Team(tmp_path / "other", team.address, warehouse="two")
+    for each, value in ((team, 1), (other, 2)):
+        each.publish(NIGHT, value)
+    team.deliver(NIGHT)
+    with pytest.raises(ConfigError, match=r"is that of another warehouse \(one\); name another folder"):
+        other.deliver(NIGHT)
+    assert team.values(NIGHT) == [1]
+    (other.store.root / "_id").write_text("one\n")  # as the error says
+    other.deliver(NIGHT)
+    assert team.values(NIGHT) == [2]
+
+
+def test_of_two_warehouses_that_make_a_table_at_the_same_moment_one_has_it(
+    team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Team(tmp_path / "other", team.address, warehouse="two")
+    for each, value in ((team, 1), (other, 2)):
+        each.publish(NIGHT, value)
+    late = pipeline.deliver
+
+    def deliver(*arguments: Any) -> Any:
+        monkeypatch.setattr(pipeline, "deliver", late)
+        other.deliver(NIGHT)
+        return late(*arguments)
+
+    monkeypatch.setattr(pipeline, "deliver", deliver)
+    with pytest.raises(ConfigError, match="is that of another warehouse"):
+        team.deliver(NIGHT)
+    assert team.values(NIGHT) == [2]
+
+
+def test_a_table_from_before_there_were_ids_is_that_of_the_first_that_delivers(team: Team) -> None:
+    team.publish(NIGHT, 1)
+    team.deliver(NIGHT)
+    DeltaTable(f"{team.address}/metrics").alter.set_table_properties({WAREHOUSE: ""}, raise_if_not_exists=False)
+    team.publish(NIGHT, 2)
+    team.deliver(NIGHT)
+    assert team.lake().warehouse == "one"
+
+
+def test_a_warehouse_keeps_its_id_wherever_it_is_moved(tmp_path: Path) -> None:
+    first, other = Warehouse(tmp_path / "first"), Warehouse(tmp_path / "other")
+    known = first.id
+    first.root.rename(tmp_path / "moved")
+    assert Warehouse(tmp_path / "moved").id == known != other.id

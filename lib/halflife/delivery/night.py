@@ -27,6 +27,7 @@ class Night:
     as_of: date
     run_id: str
     files: Sequence[Stored]
+    warehouse: str  # its id
 
 
 def deliver(lake: LakeTable, night: Night, kept_from: date, replaced_days: int) -> list[Stored] | None:
@@ -34,14 +35,15 @@ def deliver(lake: LakeTable, night: Night, kept_from: date, replaced_days: int) 
 
     Returns the files that were copied; None where nothing was to be done, or another delivery has done it meanwhile.
     `lake` must have been looked at before `night` was, so that what is older never replaces what is newer. Raises
-    PublishConflictError where another delivery made the night something else meanwhile.
+    PublishConflictError where another delivery made the night something else meanwhile, ConfigError where the table is
+    another warehouse's.
     """
     before = lake.files.get(night.as_of, {})
     if not differs(lake, night, kept_from):
         return None
     needed = change(before, night.files)
     if night.files:
-        lake.create(night.table, schema(night.files[0]), replaced_days)
+        lake.create(night.table, schema(night.files[0]), replaced_days, night.warehouse)
     copies = []
     for file in needed.copy:
         copies.append(lake.copy(file, night.as_of))

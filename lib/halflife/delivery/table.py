@@ -24,8 +24,10 @@ from halflife.config import DeliverConfig
 from halflife.delivery.files import PARTITION, copy
 from halflife.errors import AuditError, ConfigError, PublishConflictError, StorageError
 from halflife.warehouse import Stored
+from halflife.warehouse.layout import ID
 
 HOURS_A_DAY = 24
+WAREHOUSE = "halflife.warehouse"
 
 
 class LostError(PublishConflictError):
@@ -71,30 +73,53 @@ class LakeTable:
             for path in paths:
                 store.delete_file(path)
 
-    def create(self, name: str, schema: pa.Schema, replaced_days: int) -> None:
+    @property
+    def warehouse(self) -> str | None:
+        """The id of the warehouse whose table this is: the first that has delivered to it."""
+        return None if self._table is None else self._table.metadata().configuration.get(WAREHOUSE) or None
+
+    def must_be_of(self, warehouse: str) -> None:
+        """Raises ConfigError where this is another warehouse's table: each would replace the other's nights."""
+        if self.warehouse not in (None, warehouse):
+            raise ConfigError(
+                f"deliver.to: {self.address} is that of another warehouse ({self.warehouse}); name another folder, or, "
+                f"where this one takes its place, write that id into the file {ID} in this warehouse"
+            )
+
+    def create(self, name: str, schema: pa.Schema, replaced_days: int, warehouse: str) -> None:
         """Make the table where there is none, or give it the columns that it lacks, and the time that is kept.
 
-        Raises AuditError where a column has another type there. Columns of the table that `schema` lacks are null.
+        Raises AuditError where a column has another type there, ConfigError where it is another warehouse's. Columns of
+        the table that `schema` lacks are null.
         """
         wanted = delta_schema(schema)
         try:
-            self._fit(name, wanted, replaced_days)
+            self._fit(name, wanted, replaced_days, warehouse)
         except LostError:  # another did it at the same moment
             self.refresh()
-            self._fit(name, wanted, replaced_days)
+            self._fit(name, wanted, replaced_days, warehouse)
 
-    def _fit(self, name: str, wanted: Schema, replaced_days: int) -> None:
+    def _fit(self, name: str, wanted: Schema, replaced_days: int, warehouse: str) -> None:
+        self.must_be_of(warehouse)
         keep = f"interval {replaced_days} days"
         kept = {"delta.deletedFileRetentionDuration": keep, "delta.logRetentionDuration": keep}
         kept["delta.checkpointInterval"] = "10"  # a reader fetches each later entry of the log by itself
+        kept[WAREHOUSE] = warehouse
         with _in_words(self.address):
             if self._table is None:
                 self._table = DeltaTable.create(
-                    self.address, wanted, "ignore", partition_by=[PARTITION], name=name, configuration=kept
+                    self.address,
+                    wanted,
+                    "ignore",
+                    partition_by=[PARTITION],
+                    name=name,
+                    configuration=kept,
+                    raise_if_key_not_exists=False,  # WAREHOUSE is a property of ours
                 )
                 self._list()  # another may have made it, and delivered, since
+                self.must_be_of(warehouse)
             if not kept.items() <= self._table.metadata().configuration.items():
-                self._table.alter.set_table_properties(kept)
+                self._table.alter.set_table_properties(kept, raise_if_not_exists=False)
                 self.refresh()
         known = {field.name: field for field in self._table.schema().fields}
         for field in wanted.fields:

@@ -45,6 +45,7 @@ def deliver_table(job: Job, table: str, lake: LakeTable, damaged: list[str], lef
 
     Adds what is wrong with damaged manifests to `damaged`, and to `left` what the warehouse has no longer.
     """
+    lake.must_be_of(job.warehouse.id)
     kept_from = first_kept(job.config.deliver, {*lake.files, job.as_of})
     if job.as_of < kept_from:
         raise ConfigError(f"--as-of {job.as_of}: deliver.keep_days keeps no night before {kept_from} in {lake.address}")
@@ -85,4 +86,4 @@ def first_kept(config: DeliverConfig, known: Collection[date]) -> date:
 
 def published(store: Warehouse, table: str, as_of: date) -> Night:
     """A table of a published night. Raises InputMissingError where it is not published."""
-    return Night(table, as_of, *store.run_of(table, as_of))
+    return Night(table, as_of, *store.run_of(table, as_of), store.id)

@@ -7,6 +7,7 @@ night's link is replaced in one rename (write-audit-publish). Layout under the w
     _nights/score/as_of=2017-12-01  -> ../../_runs/<run id>                         the one link that is switched
     _runs/<run id>/                    scores/*.parquet, manifest.json; never changed once published
     _staging/<run id>/                 a run that is not published
+    _id                                what a lake knows the warehouse by that delivers to it
 
 A table's link is static and goes through the night's link, so all the tables of a job change together, and a
 reader that knows nothing of halflife sees the old night or the new one.

@@ -25,6 +25,7 @@ JOB_OF: Mapping[str, str] = {table: job for job, tables in TABLES.items() for ta
 MANIFEST = "manifest.json"
 RUNS = "_runs"
 STAGING = "_staging"
+ID = "_id"
 
 # A reader skips row groups by their statistics: small enough that one user's rows are read in a millisecond.
 ROW_GROUP_BYTES = 1024 * 1024

@@ -22,7 +22,7 @@ from halflife.errors import InputMissingError, PublishConflictError
 from halflife.escapes import redacted_tree
 from halflife.warehouse import lease
 from halflife.warehouse.code import code_version
-from halflife.warehouse.layout import JOB_OF, MANIFEST, NIGHTLY, RUNS, STAGING, TABLES, schema_of
+from halflife.warehouse.layout import ID, JOB_OF, MANIFEST, NIGHTLY, RUNS, STAGING, TABLES, schema_of
 from halflife.warehouse.manifest import (
     describe,
     drop_others,
@@ -41,6 +41,18 @@ class Warehouse:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).resolve()  # whatever links lead there: a run has one name
+
+    @property
+    def id(self) -> str:
+        """What tells this warehouse from others, wherever it is moved: drawn when it is first asked for."""
+        file = self.root / ID
+        with self.lock():
+            if not file.exists():
+                fresh = file.with_suffix(".fresh")
+                fresh.write_text(f"{uuid.uuid4().hex}\n", encoding="utf-8")
+                sync(fresh)
+                fresh.replace(file)
+        return file.read_text(encoding="utf-8").strip()
 
     def nights(self, job: str) -> list[date]:
         """Nights that a job has published, oldest first."""
