@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from halflife.decay import SECONDS_PER_DAY
-from halflife.errors import ConfigError, HalflifeError, InputMissingError
+from halflife.errors import HalflifeError, InputMissingError
 from halflife.model import artifact
 from halflife.model.batch import Batch
 from halflife.model.network import Network
@@ -33,6 +32,7 @@ from halflife.training.augmentation import augmented
 from halflife.training.batches import batch_of
 from halflife.training.champion import Champion
 from halflife.training.checkpoint import Checkpoints, Position
+from halflife.training.devices import assigned_gpus, gpu_of
 from halflife.training.examples import History, random_cuts
 from halflife.training.initial import (
     ITEM_SUMS,
@@ -75,19 +75,14 @@ def train_rank(task: TrainingTask) -> RankResult:
 
 
 def use_one_core() -> None:
-    """Keep a CPU rank to its core, or give a GPU rank the device of its local rank.
+    """Keep a CPU rank to its core, or give a GPU rank the device that is its own (devices.py).
 
-    Raises ConfigError where there are fewer GPUs than ranks.
+    Raises ConfigError where there is none for it.
     """
     devices = tf.config.list_physical_devices("GPU")
     if devices:
-        if hvd.local_size() > len(devices):
-            raise ConfigError(
-                f"train.ranks: {hvd.local_size()} ranks on {socket.gethostname()}, which has {len(devices)} GPUs, and "
-                "each needs one of its own: lower train.ranks (or the host's share of train.hosts), or set "
-                "CUDA_VISIBLE_DEVICES to nothing to train on its cores"
-            )
-        tf.config.set_visible_devices(devices[hvd.local_rank()], "GPU")
+        mine = gpu_of(len(devices), hvd.local_rank(), hvd.local_size(), assigned_gpus())
+        tf.config.set_visible_devices(devices[mine], "GPU")
         return
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
