@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from halflife.errors import HalflifeError
-from halflife.training import lifeline
+from halflife.training import lifeline, silence
 from halflife.training.task import RankResult, TrainingTask
 
 
@@ -32,15 +33,17 @@ def run(file: Path) -> int:
     task = TrainingTask.read(file)
     if task.keep is not None:
         lifeline.end_without_driver(task.keep)
+    rank = int(os.environ.get("HOROVOD_RANK", "0"))
     from halflife.training.loop import train_rank  # TensorFlow: not for a wrong command line
 
     try:
-        train_rank(task).write(task)
+        with nullcontext() if task.keep is None else silence.heard(task.keep, rank):
+            train_rank(task).write(task)
     except Exception as error:
         known = isinstance(error, HalflifeError)
         message = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())[:500]
         code = error.exit_code if isinstance(error, HalflifeError) else 1
-        RankResult(int(os.environ.get("HOROVOD_RANK", "0")), {}, "", message, code).write(task)
+        RankResult(rank, {}, "", message, code).write(task)
         raise
     return 0
 

@@ -33,6 +33,7 @@ NIGHT = generated.FIRST_DAY + timedelta(days=50)
 SETTINGS = ("train.epochs=6", "train.patience=6", "train.checkpoint_steps=1", "train.gate=off")
 # How long a job may go on when one of its ranks is dead.
 BOUND_SECONDS = 90.0
+STALL_SECONDS = 30
 
 
 def run_ranks(task: TrainingTask) -> list[RankResult]:
@@ -231,10 +232,23 @@ def driver_of(job: psutil.Process, name: str) -> psutil.Process:
     raise AssertionError(f"no {name} below {job}")
 
 
-@pytest.mark.parametrize("victim", ["rank", "jvm", "python"])
-def test_a_killed_job_ends_in_time_and_goes_on(whole: Job, history: Job, tmp_path: Path, victim: str) -> None:
+@pytest.mark.parametrize(
+    ("victim", "how"),
+    [
+        ("rank", signal.SIGKILL),
+        ("rank", signal.SIGSTOP),  # silent, with its connections open, as a node without power
+        ("submit", signal.SIGKILL),
+        ("jvm", signal.SIGKILL),
+        ("python", signal.SIGKILL),
+    ],
+    ids=["rank killed", "rank silent", "submit", "jvm", "python"],
+)
+def test_a_killed_job_ends_in_time_and_goes_on(
+    whole: Job, history: Job, tmp_path: Path, victim: str, how: signal.Signals
+) -> None:
     job = copy_of(history, tmp_path)
-    process = job.start("train", NIGHT, *SETTINGS)
+    stall = [f"train.stall_timeout_seconds={STALL_SECONDS}"] if how == signal.SIGSTOP else []
+    process = job.start("train", NIGHT, *SETTINGS, *stall)
     submit = psutil.Process(process.pid)
     while not list((tmp_path / "warehouse/_training").glob("*/driver.json")):
         assert process.poll() is None
@@ -243,16 +257,19 @@ def test_a_killed_job_ends_in_time_and_goes_on(whole: Job, history: Job, tmp_pat
 
     def target() -> psutil.Process:
         below.extend(submit.children(recursive=True))
+        if victim == "submit":
+            return submit
         return rank_below(submit, "1") if victim == "rank" else driver_of(submit, victim)
 
-    died = strike(target, job.keep, signal.SIGKILL)
+    died = strike(target, job.keep, how)
     shown, _ = process.communicate(timeout=BOUND_SECONDS)
     _, alive = psutil.wait_procs(below, timeout=max(1.0, died + BOUND_SECONDS - time.monotonic()))
     assert not alive, [one.cmdline() for one in alive]
     assert process.returncode != 0
     if victim == "rank":
         assert process.returncode == 1
-        assert "train: training ended: rank 1 died without a word" in shown
+        silent = f"has been silent for {STALL_SECONDS} s"
+        assert f"training ended: rank 1 {'died without a word' if how == signal.SIGKILL else silent}" in shown
         assert "run again: it goes on from epoch" in shown
     assert not (tmp_path / "warehouse/_nights/train").exists()
     job.run("train", NIGHT, *SETTINGS)

@@ -133,7 +133,7 @@ class TrainConfig(Section):
     validation_users: PositiveInt = Field(default=4_096, description="at most so many of all ranks")
     start_timeout_seconds: PositiveInt = Field(default=180, description="to get all ranks running")
     stall_timeout_seconds: PositiveInt = Field(
-        default=600, description="a rank that keeps the others waiting for longer ends the job"
+        default=600, description="a rank that keeps the others waiting, or is silent, for longer ends the job"
     )
     restarts: Annotated[int, Field(ge=0, le=100)] = Field(
         default=0, description="how often a run begins again from its checkpoint when a rank has failed or died"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
@@ -25,6 +25,8 @@ from halflife.model import artifact
 from halflife.training import checkpoint, feed, horovodrun
 from halflife.training.fit import fitted_half_life
 from halflife.training.leftovers import Keep
+from halflife.training.lifeline import BEAT_EVERY_SECONDS
+from halflife.training.silence import SilentError, listening
 from halflife.training.task import ProgressFile, RankResult, Report, Rival, TrainingTask
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ RANK_ENVIRONMENT: Final = {
 # 1 ms, Horovod's own, took 7 % of a rank's core; a sum waits half as long on average, and a step makes two.
 CYCLE_TIME: Final = {"HOROVOD_CYCLE_TIME": "3"}
 LOOPBACK: Final = "lo"
+LEAST_SILENCE_SECONDS: Final = 3 * BEAT_EVERY_SECONDS
 # In what a rank says that ends because another one did: the name of the operation that broke.
 ECHO: Final = "Horovod"
 
@@ -172,12 +175,15 @@ def _run_once(spark: SparkSession, task: TrainingTask) -> list[RankResult]:
     for rank in ranks:
         task.result_file(rank).unlink(missing_ok=True)
     try:
-        if task.train.launcher == "spark":
-            _run_in_spark(spark, file, task.train)
-        else:
-            _run_on_hosts(file, task.train)
+        with _listening(task):
+            if task.train.launcher == "spark":
+                _run_in_spark(spark, file, task.train)
+            else:
+                _run_on_hosts(file, task.train)
     except ConfigError:
         raise
+    except SilentError as error:
+        raise RankLostError(f"training ended: {error}; {_remedy(task)}") from error
     except Exception as error:
         raise _failure(task, [RankResult.read(task, rank) for rank in ranks], str(error)) from error
     results = [RankResult.read(task, rank) for rank in ranks]
@@ -185,6 +191,14 @@ def _run_once(spark: SparkSession, task: TrainingTask) -> list[RankResult]:
     if len(done) < len(results):
         raise _failure(task, results, "")
     return done
+
+
+def _listening(task: TrainingTask) -> AbstractContextManager[None]:
+    """End the block when a rank falls silent for longer than any may keep the others waiting."""
+    if task.keep is None:
+        return nullcontext()
+    limit_seconds = max(task.train.stall_timeout_seconds, LEAST_SILENCE_SECONDS)
+    return listening(task.keep, task.train.ranks, lambda rank: task.result_file(rank).exists(), limit_seconds)
 
 
 def _check(config: Config) -> None:
@@ -283,8 +297,7 @@ def _failure(task: TrainingTask, results: list[RankResult | None], said: str) ->
             return ConfigError(result.error)
         if result.exit_code == InputMissingError.exit_code:
             return InputMissingError(result.error)
-    position = None if task.keep is None else checkpoint.position_in(task.keep)
-    remedy = f"run again: it goes on from {position.words}" if position else "run again: there is no checkpoint yet"
+    remedy = _remedy(task)
     for result in failed:
         if ECHO not in str(result.error):
             return HalflifeError(f"training failed on rank {result.rank}: {result.error}; {remedy}")
@@ -292,6 +305,11 @@ def _failure(task: TrainingTask, results: list[RankResult | None], said: str) ->
     if len(silent) == len(results):
         return RankLostError(f"training ended without a word from any rank ({' '.join(said.split())[:200]}); {remedy}")
     return RankLostError(f"training ended: rank {', '.join(silent) or '?'} died without a word (killed?); {remedy}")
+
+
+def _remedy(task: TrainingTask) -> str:
+    position = None if task.keep is None else checkpoint.position_in(task.keep)
+    return f"run again: it goes on from {position.words}" if position else "run again: there is no checkpoint yet"
 
 
 @contextmanager

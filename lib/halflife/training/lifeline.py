@@ -4,7 +4,7 @@ The driver holds a lock. The kernel lets go of it when the driver dies, however 
 machine look for that. A lock may say nothing between machines: ranks elsewhere look at a file that the driver writes
 again and again, in the folder that all of them share, and end when it has not changed for LOST_SECONDS by their own
 clock. So a driver that is stopped for as long (by a debugger, say) loses its ranks there; the run goes on from its
-checkpoint.
+checkpoint. The other way round, each rank has a pulse too, which the driver hears: see silence.py.
 """
 
 from __future__ import annotations
@@ -55,11 +55,12 @@ def held(folder: Path) -> Iterator[None]:
                 f"{folder}: this file system grants no lock ({error.strerror}); mount it with locks, or choose a "
                 "warehouse on one that has them"
             ) from error
-        driver = {"host": socket.gethostname(), "pid": os.getpid(), "run": uuid.uuid4().hex}
+        run = uuid.uuid4().hex
+        driver = {"host": socket.gethostname(), "pid": os.getpid(), "run": run}
         file.truncate(0)
         file.write(json.dumps(driver))
         file.flush()
-        with _beating(folder / PULSE, driver):
+        with beating(folder / PULSE, run):
             yield
 
 
@@ -67,7 +68,7 @@ def end_without_driver(folder: Path) -> None:
     """From now on, end this process when the driver that holds the folder's lock is gone."""
     driver = json.loads((folder / NAME).read_text(encoding="utf-8"))
     here = driver["host"] == socket.gethostname()
-    gone = _Lock(folder / NAME, driver).gone if here else _Pulse(folder / PULSE, driver).gone
+    gone = _Lock(folder / NAME, driver).gone if here else _DriversPulse(folder / PULSE, driver["run"]).gone
     threading.Thread(target=_watch, args=(gone,), name="lifeline", daemon=True).start()
 
 
@@ -100,43 +101,50 @@ class _Lock:
         return True
 
 
-class _Pulse:
-    """The driver's pulse, as a process on another machine sees it."""
+class Pulse:
+    """The pulse of a process on another machine, which tells its name again and again."""
 
-    def __init__(self, path: Path, driver: Driver) -> None:
-        self.path, self.run = path, driver["run"]
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
         self.seen, self.since = "", time.monotonic()
 
-    def gone(self) -> bool:
-        """Whether the file has not changed for too long, or has become another driver's."""
+    def silent_seconds(self) -> float:
+        """How long the pulse has not changed, or not been there, by this machine's clock."""
         with suppress(OSError):  # unreadable for a moment, or removed: as if it had not changed
             found = self.path.read_text(encoding="utf-8")
-            ours = found.startswith(self.run)
-            if self.seen and not ours:
-                return True
             # Before ours was seen, another's is what the file system still remembers of the last run.
-            if ours and found != self.seen:
+            if found.startswith(self.name) and found != self.seen:
                 self.seen, self.since = found, time.monotonic()
-        return time.monotonic() - self.since > LOST_SECONDS
+        return time.monotonic() - self.since
+
+
+class _DriversPulse(Pulse):
+    def gone(self) -> bool:
+        """Whether the file has not changed for too long, or has become another driver's."""
+        if self.silent_seconds() > LOST_SECONDS:
+            return True
+        with suppress(OSError):
+            return bool(self.seen) and not self.path.read_text(encoding="utf-8").startswith(self.name)
+        return False
 
 
 @contextmanager
-def _beating(path: Path, driver: Driver) -> Iterator[None]:
-    """Write the run and a number that grows to a file every few seconds, on a thread of its own."""
+def beating(path: Path, name: str) -> Iterator[None]:
+    """Write a name and a number that grows to a file every few seconds, on a thread of its own."""
     over = threading.Event()
     numbers = count()
 
     def beat() -> None:
         fresh = path.with_name(f".{path.name}")
-        with suppress(OSError):  # a full disk: the ranks bear with it for a while
-            fresh.write_text(f"{driver['run']} {next(numbers)}", encoding="utf-8")
+        with suppress(OSError):  # a full disk: who listens bears with it for a while
+            fresh.write_text(f"{name} {next(numbers)}", encoding="utf-8")
             fresh.replace(path)
 
     def go_on() -> None:
         while not over.wait(BEAT_EVERY_SECONDS):
             beat()
 
-    beat()  # before any rank looks: the last run's pulse may still be there
+    beat()  # before anybody looks: the last run's pulse may still be there
     thread = threading.Thread(target=go_on, name="pulse", daemon=True)
     thread.start()
     try:
