@@ -62,8 +62,9 @@ class Standalone:
         return {**kept, **ours, "PATH": "/usr/bin:/bin"}
 
     def start(self, name: str, role: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start a master or a worker, which listens on loopback."""
-        command = [SPARK_CLASS, f"org.apache.spark.deploy.{role}", "--host", "127.0.0.1", "--webui-port", "0"]
+        """Start a master or a worker, each of which listens on a loopback address of its own: to Spark, a host."""
+        host = f"127.0.0.{len(self.processes) + 1}"
+        command = [SPARK_CLASS, f"org.apache.spark.deploy.{role}", "--host", host, "--webui-port", "0"]
         command += ["--properties-file", str(self.folder / "spark.conf"), *arguments]
         with (self.folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(

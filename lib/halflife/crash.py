@@ -4,6 +4,7 @@
     HALFLIFE_CRASH_AT=N          die at the N-th of them, from 1 on, as by a power cut: no handler of Python's runs
     HALFLIFE_CRASH_WORKERS=DIR   the first of Spark's Python workers that comes to a point of theirs dies; a file of the
                                  point's name there says so
+    HALFLIFE_SLOW_WORKERS=DIR    the first of them that comes to a point of theirs waits there for a minute, likewise
 
 Without these variables a point does nothing. After the failpoints of TiKV and FreeBSD.
 """
@@ -12,12 +13,15 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from itertools import count
 from pathlib import Path
 
 POINTS = "HALFLIFE_CRASH_POINTS"
 AT = "HALFLIFE_CRASH_AT"
 WORKERS = "HALFLIFE_CRASH_WORKERS"
+SLOW = "HALFLIFE_SLOW_WORKERS"
+SLOW_SECONDS = 60.0
 
 _numbers = count(1)
 
@@ -34,11 +38,19 @@ def point(name: str) -> None:
 
 def worker(name: str) -> None:
     """A Python worker has come to the point `name`, in the middle of a task."""
-    folder = os.environ.get(WORKERS)
+    if _is_first(WORKERS, name):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if _is_first(SLOW, name):
+        time.sleep(SLOW_SECONDS)
+
+
+def _is_first(variable: str, name: str) -> bool:
+    """Whether a variable asks for something at a point, and this is the first process that comes there."""
+    folder = os.environ.get(variable)
     if not folder:
-        return
+        return False
     try:
         Path(folder, name).touch(exist_ok=False)
     except FileExistsError:
-        return
-    os.kill(os.getpid(), signal.SIGKILL)
+        return False
+    return True

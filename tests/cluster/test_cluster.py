@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import generated_log as generated
 from halflife import crash
 from halflife.command import SECRET
 from halflife.submission import ENVIRONMENT, HOME
+from halflife.upkeep import verify
 from halflife.warehouse import Warehouse, digests
 from standalone_cluster import Standalone, standalone, until
 
@@ -150,3 +152,34 @@ def test_a_job_on_a_cluster_makes_the_tables_of_local_mode_though_a_node_dies(jo
     print(f"{job}: {time.monotonic() - begin:.0f} s: {shown}")
     assert process.returncode == 0, shown
     assert jobs.made(job, "cluster") == jobs.made(job, "local")
+
+
+def test_a_task_that_hangs_is_run_twice_by_speculation_and_leaves_nothing(jobs: Jobs) -> None:
+    store, slow, events = Warehouse(jobs.folder / "speculation"), jobs.folder / "slow", jobs.folder / "events"
+    shutil.copytree(jobs.folder / "local", store.root, symlinks=True)
+    store.night_link("score", NIGHT).unlink()
+    for folder in (slow, events):
+        folder.mkdir()
+    settings = {
+        **yaml.safe_load((jobs.folder / "config.yaml").read_text())["cluster"]["conf"],
+        "spark.speculation": "true",
+        "spark.speculation.interval": "100ms",
+        "spark.speculation.multiplier": "1.1",
+        "spark.speculation.quantile": "0.5",
+        f"spark.executorEnv.{crash.SLOW}": str(slow),
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.compress": "false",
+        "spark.eventLog.dir": str(events),
+    }
+    begin = time.monotonic()
+    process = jobs.start("score", "cluster", store.root.name, f"cluster.conf={json.dumps(settings)}")
+    shown, _ = process.communicate(timeout=900)
+    print(f"score, speculation: {time.monotonic() - begin:.0f} s: {shown}")
+    assert process.returncode == 0, shown
+    assert (slow / "scores").exists()
+    lines = [line for file in events.rglob("events_*") for line in file.read_text().splitlines()]
+    ended = [json.loads(line)["Task Info"] for line in lines if '"SparkListenerTaskEnd"' in line]
+    assert any(task["Speculative"] and not task["Failed"] and not task["Killed"] for task in ended)
+    assert jobs.made("score", store.root.name) == jobs.made("score", "local")
+    assert list(verify.damages(store)) == []
+    assert list((store.root / "_staging").iterdir()) == []
