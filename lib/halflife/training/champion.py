@@ -1,4 +1,8 @@
-"""The present model on the validation days of its challenger, computed from its published files as at night."""
+"""A published model on held-out days, computed from its files as at night: the present one, and its challenger.
+
+Both are read and scored in the same way, so that neither the form of the weights nor the users' stretches, which only
+a published model has, decide between them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ Columns = dict[str, NDArray[Any]]
 USERS_PER_BLOCK: Final = 64
 
 
-class Champion:
+class Contestant:
     """A published model that scores users at any time of their history."""
 
     def __init__(self, model: Model, items: pd.DataFrame, horizon_days: float) -> None:

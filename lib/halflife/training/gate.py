@@ -1,4 +1,9 @@
-"""The champion gate: whether a trained model goes live, from its figures on the validation days."""
+"""The champion gate: whether a trained model goes live, from its figures on the validation days.
+
+Against the tuned law both know what came before the validation days; against the champion, what came before those that
+the champion has not seen: the new model catches up so far. The epoch whose weights are judged was chosen on the
+validation days, by the same objective: a little in the model's favour, one of at most `train.epochs`.
+"""
 
 from __future__ import annotations
 

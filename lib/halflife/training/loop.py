@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import horovod.tensorflow as hvd
@@ -25,12 +27,13 @@ from numpy.typing import NDArray
 from halflife.decay import SECONDS_PER_DAY
 from halflife.errors import HalflifeError, InputMissingError
 from halflife.model import artifact
+from halflife.model.artifact import Model
 from halflife.model.batch import Batch
 from halflife.model.network import Network
 from halflife.training import feed, law
 from halflife.training.augmentation import augmented
 from halflife.training.batches import batch_of
-from halflife.training.champion import Champion
+from halflife.training.champion import Contestant
 from halflife.training.checkpoint import Checkpoints, Position
 from halflife.training.devices import assigned_gpus, gpu_of
 from halflife.training.examples import History, random_cuts
@@ -136,27 +139,33 @@ class Trainer:
 
     def publish(self, metrics: dict[str, float]) -> None:
         """Write the model on rank 0, and read it once the way the nightly job will."""
-        task, stretch = self.task, self._stretches()
-        if hvd.rank() != 0:
-            return
+        task, stretch = self.task, self._stretches(self.task.as_of_seconds)
+        if hvd.rank() == 0:
+            told = {name: value for name, value in metrics.items() if name != "train_seconds"}
+            self._saved(task.model_directory, task.as_of_seconds, stretch, told)
+
+    def _saved(
+        self, directory: Path, as_of_seconds: float, stretch: NDArray[np.float32] | None, metrics: dict[str, float]
+    ) -> Model:
+        """The network as it is now, written into a new directory and read from there."""
         artifact.save(
-            task.model_directory,
+            directory,
             architecture=self.network.architecture,
             weights=self.network.weights_for_scoring(),
             items=self.items,
-            event_types=task.event_types,
-            as_of_seconds=task.as_of_seconds,
-            metrics={name: value for name, value in metrics.items() if name != "train_seconds"},
-            config=task.config,
+            event_types=self.task.event_types,
+            as_of_seconds=as_of_seconds,
+            metrics=metrics,
+            config=self.task.config,
             stretch=stretch,
         )
-        artifact.load(task.model_directory)
+        return artifact.load(directory)
 
-    def _stretches(self) -> NDArray[np.float32] | None:
-        """The stretch of all users, by their index, where the network has one; of users without events it is 0."""
+    def _stretches(self, before: float) -> NDArray[np.float32] | None:
+        """The stretch of all users at a time, by their index, where the network has one; without events it is 0."""
         if self.network.stretch is None:
             return None
-        parts, stretches, before = [np.empty((0, 2))], Stretches(self.network), self.task.as_of_seconds
+        parts, stretches = [np.empty((0, 2))], Stretches(self.network)
         for shard in self._own_shards():
             users = self._histories(shard, COUNT_SEED, before)
             parts.append(np.stack(stretches.of(users, before), axis=1))
@@ -220,20 +229,44 @@ class Trainer:
         return {"law_half_life_days": found.half_life_days, "law_loss": found.loss, "law_ndcg_at_10": found.ndcg}
 
     def _duel(self) -> dict[str, float]:
-        """The champion and this network on the held-out days that neither has seen; empty without a champion."""
+        """The champion and this network on the held-out days that neither has seen; empty without a champion.
+
+        Both know all days before those, and both are read from files and score as at night: the network catches up as
+        far as the champion has, is written aside, and is put back to what it was. So what is published does not depend
+        on the rival, and a model does not lose for having held out days that its rival had learned from.
+        """
         task = self.task
         if task.champion is None:
             return {}
-        champion = Champion(artifact.load(task.champion.folder), self.items, task.model.horizon_days)
-        loss, midnights, ndcg, sessions = _summed(champion.sums(self.unseen))
-        ours = self._validate(self.unseen)
+        before = [variable.numpy() for variable in self.step.variables()]
+        if task.unseen_start > task.validation_start:
+            self._catch_up_aside(task.unseen_start)
+        with TemporaryDirectory() as folder:
+            model = self._saved(Path(folder) / "model", task.unseen_start, self._stretches(task.unseen_start), {})
+        for variable, value in zip(self.step.variables(), before, strict=True):
+            variable.assign(value)
         return {
-            "champion_loss": loss / max(midnights, 1.0),
-            "champion_ndcg_at_10": ndcg / max(sessions, 1.0),
-            "challenger_loss": ours["validation_loss"],
-            "challenger_ndcg_at_10": ours["validation_ndcg_at_10"],
+            **self._unseen_figures("champion", artifact.load(task.champion.folder)),
+            **self._unseen_figures("challenger", model),
             "challenge_days": (task.as_of_seconds - task.unseen_start) / SECONDS_PER_DAY,
         }
+
+    def _unseen_figures(self, name: str, model: Model) -> dict[str, float]:
+        scored = Contestant(model, self.items, self.task.model.horizon_days)
+        loss, midnights, ndcg, sessions = _summed(scored.sums(self.unseen))
+        return {f"{name}_loss": loss / max(midnights, 1.0), f"{name}_ndcg_at_10": ndcg / max(sessions, 1.0)}
+
+    def _catch_up_aside(self, end_seconds: float) -> None:
+        """Catch up on the days before `end_seconds` as on all days at the end, but for checkpoints and position.
+
+        A run that is killed meanwhile goes on from its last epoch.
+        """
+        learned = self.at.epoch
+        self.progress.report("train", self._steps_done(), self._steps_planned(), "catches up to meet the champion")
+        self._count_held_out_days(end_seconds)
+        for epoch in range(learned + 1, learned + 1 + self.task.train.catch_up_epochs):
+            for step, batch in enumerate(_made_ahead(self._batches(end_seconds, epoch))):
+                self.step.take(batch, epoch, step)
 
     def _settle(self) -> dict[str, float]:
         """Take back what catching up has done where the held-out days are foreseen worse for it, by the objective.
@@ -264,7 +297,7 @@ class Trainer:
     def _pass(self, end_seconds: float) -> None:
         """Take the steps that are left of the epoch, on examples whose targets end by `end_seconds`."""
         at, every = self.at, self.task.train.checkpoint_steps
-        for batch in _made_ahead(self._batches(end_seconds)):
+        for batch in _made_ahead(self._batches(end_seconds, at.epoch, at.step)):
             self.lost += self.step.take(batch, at.epoch, at.step)
             at.step += 1
             if at.step % STEPS_PER_REPORT == 0 or at.step == self.steps:
@@ -274,20 +307,20 @@ class Trainer:
                 self._save()
         self._add_up()
 
-    def _batches(self, end_seconds: float) -> Iterator[Batch]:
-        """This rank's part of the batches that are left of the epoch."""
-        train, at, horizon = self.task.train, self.at, self.task.model.horizon_days
+    def _batches(self, end_seconds: float, epoch: int, begin: int = 0) -> Iterator[Batch]:
+        """This rank's part of the batches of an epoch from step `begin` on."""
+        train, horizon = self.task.train, self.task.model.horizon_days
         last = end_seconds - horizon * SECONDS_PER_DAY
         first = self.first_seconds + HISTORY_SHARE * (last - self.first_seconds)
         users = {
-            shard: islice(self._histories(shard, train.seed + at.epoch, end_seconds), self._taken(shard, at.step), None)
+            shard: islice(self._histories(shard, train.seed + epoch, end_seconds), self._taken(shard, begin), None)
             for shard in self._own_shards()
         }
-        for step in range(at.step, self.steps):
+        for step in range(begin, self.steps):
             rows, seen, cuts = [], [], []
             for shard, source in users.items():
                 for place in range(self._taken(shard, step), self._taken(shard, step + 1)):
-                    row, rng = next(source), np.random.default_rng([train.seed, at.epoch, shard, place])
+                    row, rng = next(source), np.random.default_rng([train.seed, epoch, shard, place])
                     found = random_cuts(row, train.cuts_per_user, first, last, train.recency_days, rng)
                     varied = augmented(row, train.augmentation, rng)
                     rows.append(row)
@@ -313,7 +346,7 @@ class Trainer:
             at.epochs_learned, at.catching_up = at.epoch, True
             self._restore(self.best)
             at.duel = self._duel()
-            self._count_held_out_days()
+            self._count_held_out_days(self.task.as_of_seconds)
         self._next_epoch()
         self._save()
 
@@ -324,9 +357,9 @@ class Trainer:
     def _validate(self, users: ValidationUsers) -> dict[str, float]:
         return figures(_summed(self.validator.sums(users)), self.task.train.ranking_weight)
 
-    def _count_held_out_days(self) -> None:
-        """Let new items and new habits of the held-out days into the model that is published."""
-        end, items = self.task.as_of_seconds, len(self.items)
+    def _count_held_out_days(self, end: float) -> None:
+        """Let new items and new habits of the held-out days before `end` into the model."""
+        items = len(self.items)
         counts = np.zeros_like(self.counts.packed())
         for shard in self._own_shards():
             counts += count_items(self._histories(shard, COUNT_SEED, end), items, end).packed()
