@@ -17,7 +17,7 @@ from rich.table import Table as Shown
 
 from halflife.synthetic import DOMAINS, generate
 
-USERS, ITEMS, DAYS = 600, 1_000, 365
+ITEMS, DAYS = 1_000, 365
 LOG: Final[Mapping[str, Any]] = {
     "sessionize": {"sequence_length": 50},
     "model": {"half_life_days": 14.0, "vector_size": 16, "lstm_units": [32, 16]},
@@ -42,11 +42,23 @@ EXTRAS: Final[Mapping[str, Mapping[str, Any]]] = {
     "drop .1": {"train": {"augmentation": {"drop": 0.1}}},
     "jitter 10 min": {"train": {"augmentation": {"jitter_seconds": 600.0}}},
 }
+# Of strengths, and of the order of the next session's items where it is called so.
+LOSSES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "likelihood and order": {},
+    "likelihood": {"train": {"ranking_weight": 0.0}},
+    "mse and order": {"train": {"loss": "mse"}},
+    "mse": {"train": {"loss": "mse", "ranking_weight": 0.0}},
+    "softmax": {"train": {"loss": "sampled_softmax", "ranking_weight": 0.0}},
+    "likelihood + softmax": {"train": {"loss": {"point_process": 1.0, "sampled_softmax": 1}, "ranking_weight": 0.0}},
+    "likelihood + mse": {"train": {"loss": {"point_process": 1.0, "mse": 1}, "ranking_weight": 0.0}},
+}
+VARIANTS: Final = {"parts": PARTS, "extras": EXTRAS, "losses": LOSSES}
 FIGURES: Final = {
     "NDCG@10": "validation_ndcg_at_10",
     "recall@10": "validation_recall_at_10",
     "loss a user": "validation_loss",
     "R2": "validation_r2",
+    "expected / observed": "validation_calibration",
     "seconds": "train_seconds",
 }
 LAW: Final = {"NDCG@10": "law_ndcg_at_10", "loss a user": "law_loss"}
@@ -54,10 +66,11 @@ LAW: Final = {"NDCG@10": "law_ndcg_at_10", "loss a user": "law_loss"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench ablation", description=__doc__)
-    parser.add_argument("--what", choices=("parts", "extras"), default="parts", help="(default: %(default)s)")
+    parser.add_argument("--what", choices=VARIANTS, default="parts", help="(default: %(default)s)")
     parser.add_argument("--only", help="variants to train, by name, with commas")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant (default: %(default)s)")
     parser.add_argument("--log", choices=DOMAINS, default="shop", help="synthetic log (default: %(default)s)")
+    parser.add_argument("--users", type=int, default=600, help="of the synthetic log (default: %(default)s)")
     parser.add_argument("--warehouse", type=Path, metavar="CONFIG", help="instead: the config of a sessionized log")
     parser.add_argument("--as-of", type=date.fromisoformat, help="and its night")
     parser.add_argument("--json", type=Path, help="file for one object a variant")
@@ -65,10 +78,10 @@ def main() -> None:
     options = parser.parse_args()
     if (options.warehouse is None) != (options.as_of is None):
         parser.error("--warehouse and --as-of go together")
-    variants = {"parts": PARTS, "extras": EXTRAS}[options.what]
+    variants = VARIANTS[options.what]
     if options.only:
         variants = {name: variants[name] for name in options.only.split(",")}
-    table = _table(options.log, options.warehouse, options.as_of)
+    table = _table(options.log, options.users, options.warehouse, options.as_of)
     runs = _runs(table, variants, options.seeds)
     Console(width=120).print(_shown(runs))
     write_json(options.json, [{"bench": "ablation", "variant": name, "runs": found} for name, found in runs.items()])
@@ -80,12 +93,12 @@ def main() -> None:
         sys.exit(1)
 
 
-def _table(domain: str, config: Path | None, as_of: date | None) -> Table:
+def _table(domain: str, users: int, config: Path | None, as_of: date | None) -> Table:
     """The training table of the synthetic log, or of a sessionized one."""
     folder = BENCH / "ablation"
     if config is None or as_of is None:
-        print(f"log: {domain}, {USERS:,} users, {ITEMS:,} items, {DAYS} days", file=sys.stderr)
-        log = generate(DOMAINS[domain], USERS, ITEMS, DAYS)
+        print(f"log: {domain}, {users:,} users, {ITEMS:,} items, {DAYS} days", file=sys.stderr)
+        log = generate(DOMAINS[domain], users, ITEMS, DAYS)
         config, as_of = sessionized(log, folder / "log", **LOG), night_of(log)
     return training_table(config, as_of, folder / "table")
 

@@ -169,8 +169,8 @@ class Stretch(keras.layers.Layer):  # type: ignore[misc]
 
     It multiplies the jumps of channel k by exp(rho tilt_k): more of a slow user's strength goes to long half-lives.
     Half-lives stay those of all users, so memory is added up and read as without it (DESIGN properties 1 to 5). A
-    model keeps each user's rho as of its training (training.stretch: there the whole history has its say), 0 for users
-    who came later. One channel leaves nothing to tilt.
+    model keeps each user's rho as of its training (training.stretch: there the whole history has its say, in -2..2), 0
+    for users who came later. One channel leaves nothing to tilt.
     """
 
     def __init__(self, half_lives_days: tuple[float, ...], name: str = "stretch") -> None:
