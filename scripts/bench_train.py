@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from bench_duckdb import write_sequences
 from bench_log import Log
@@ -20,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from halflife.config import TrainConfig
+from halflife.histories import sequences
 
 CONTESTANTS = ("ours", "memory_fed", "one_rank", "keras_fit", "not_ahead")
 PEERS = CONTESTANTS[1:]
@@ -39,11 +42,12 @@ def table_of(events: int, users: int, items: int, folder: Path) -> Path:
     with duckdb.connect(config={"threads": 2}) as database:
         write_sequences(database, files, folder / "sequences", TrainConfig().history_length)
         (known,) = database.execute("SELECT count(*) FROM items").fetchall()[0]
-    whole = pq.read_table(folder / "sequences")
+    whole = sequences.read((folder / "sequences").iterdir(), np.empty(0, np.int32), None)
     (folder / "rows").mkdir()
     rows = -(-len(whole) // FILES)
     for place in range(FILES):
-        pq.write_table(whole.slice(place * rows, rows), folder / "rows" / f"{place}.parquet")
+        part = sequences.packed(whole.of(slice(place * rows, (place + 1) * rows)))
+        pq.write_table(pa.Table.from_batches([part]), folder / "rows" / f"{place}.parquet")
     catalogue = pd.DataFrame({"item_index": range(known), "item_id": [f"i{n}" for n in range(known)]})
     catalogue.assign(category=[f"c{n % 50}" for n in range(known)]).to_parquet(folder / "items.parquet", index=False)
     as_of = datetime.combine(log.last_day + timedelta(days=1), time(), UTC).timestamp()

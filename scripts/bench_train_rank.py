@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from halflife.config import ModelConfig, TrainConfig
-from halflife.training.launch import RANK_ENVIRONMENT
+from halflife.training.launch import CYCLE_TIME, RANK_ENVIRONMENT
 from halflife.training.task import TrainingTask
 
 RANKS = {"ours": 2, "not_ahead": 2, "memory_fed": 2, "one_rank": 1, "keras_fit": 1}
@@ -49,7 +49,7 @@ def start(contestant: str, folder: Path) -> None:
     # Horovod with one rank allreduces with itself, as one rank of a real training does.
     launcher = [sys.executable, "-m", "halflife.training.horovodrun", "-np", str(ranks), "-H", f"localhost:{ranks}"]
     launcher += ["--gloo", "--network-interfaces", "lo"]
-    environment = {**os.environ, **RANK_ENVIRONMENT, "HALFLIFE_BENCH_RANK": "1"}
+    environment = {**CYCLE_TIME, **os.environ, **RANK_ENVIRONMENT, "HALFLIFE_BENCH_RANK": "1"}
     subprocess.run([*launcher, *command], env=environment, check=True, stdout=sys.stderr)
     print((work / "measured.json").read_text(encoding="utf-8"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from halflife import schemas
 
 DAY = 86_400.0
 BEGIN = 1_500_000_000.0 // DAY * DAY
@@ -17,6 +21,7 @@ AS_OF = BEGIN + DAYS * DAY
 ITEMS = pd.DataFrame(
     {"item_index": range(12), "item_id": [f"item{n}" for n in range(12)], "category": ["food", "toys", None] * 4}
 )
+TABLE = to_arrow_schema(schemas.TRAINING)
 
 
 def user_events(user: int, events: int = 40) -> dict[str, np.ndarray[Any, Any]]:
@@ -56,12 +61,9 @@ def columns_of(
     }
 
 
-def row_of(columns: dict[str, np.ndarray[Any, Any]], length: int) -> dict[str, Any]:
-    """One row of a training table whose arrays have `length` entries."""
-    count = len(columns["event_seconds"])
-    assert count <= length
-    padded = {name: np.pad(column, (0, length - count)) for name, column in columns.items()}
-    return {"length": count, **padded}
+def row_of(columns: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
+    """One row of a training table."""
+    return {name: column.tobytes() for name, column in columns.items()}
 
 
 def write_rows(folder: Path, rows: list[dict[str, Any]], rows_per_file: list[int]) -> None:
@@ -69,15 +71,6 @@ def write_rows(folder: Path, rows: list[dict[str, Any]], rows_per_file: list[int
     folder.mkdir(parents=True)
     begin = 0
     for number, count in enumerate(rows_per_file):
-        chosen = rows[begin : begin + count]
+        numbered = [{"user_index": place, **rows[place]} for place in range(begin, begin + count)]
         begin += count
-        table = {
-            name: pa.array([row[name] for row in chosen], type=None if name == "length" else pa.list_(kind))
-            for name, kind in _kinds(rows[0]).items()
-        }
-        table["user_index"] = pa.array(range(begin - count, begin))
-        pq.write_table(pa.table(table), folder / f"part-{number:03}.parquet")
-
-
-def _kinds(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: None if name == "length" else pa.from_numpy_dtype(column.dtype) for name, column in row.items()}
+        pq.write_table(pa.Table.from_pylist(numbered, TABLE), folder / f"part-{number:03}.parquet")

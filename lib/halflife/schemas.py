@@ -155,6 +155,13 @@ SEQUENCES: Final = _schema(
     ("weekday", T.ArrayType(T.IntegerType(), False)),
 )
 
+# One row is one user's last events, oldest first, as the ranks of a training read them: of each array of SEQUENCES the
+# bytes of its values. petastorm takes lists of one length only, and half of the feed's time went into their padding.
+TRAINING: Final = _schema(
+    ("user_index", T.IntegerType()),
+    *((field.name, T.BinaryType()) for field in SEQUENCES if isinstance(field.dataType, T.ArrayType)),
+)
+
 # One row is the memory of one (user, item) pair: K channel values at `anchor_time`, the pair's last event.
 # Negative events (cancel, dislike) have a state of their own, subtracted when read. `leading` is the event that
 # promised most whenever one came after it: its time, its type and its K jumps (zeros where it is negative). `faded_on`

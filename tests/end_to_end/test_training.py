@@ -51,7 +51,7 @@ def curve(task: TrainingTask) -> list[list[float]]:
 def skewed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Row groups of very different sizes."""
     folder = tmp_path_factory.mktemp("skewed") / "rows"
-    write_rows(folder, [row_of(user_events(user), 64) for user in range(48)], [20, 2, 10, 1, 7, 8])
+    write_rows(folder, [row_of(user_events(user)) for user in range(48)], [20, 2, 10, 1, 7, 8])
     return folder
 
 
@@ -75,13 +75,13 @@ def test_any_number_of_ranks_gives_the_same_loss_curve(
 
 
 def test_ranks_without_a_row_keep_step(tmp_path: Path) -> None:
-    write_rows(tmp_path / "rows", [row_of(user_events(user), 64) for user in range(12)], [12])
+    write_rows(tmp_path / "rows", [row_of(user_events(user)) for user in range(12)], [12])
     results = run_ranks(task_in(tmp_path / "work", tmp_path / "rows", ranks=3, epochs=1))
     assert len({result.weights_sha256 for result in results}) == 1
 
 
 def test_what_a_rank_misses_is_the_error_of_the_run(tmp_path: Path) -> None:
-    write_rows(tmp_path / "rows", [row_of(user_events(user), 64) for user in range(12)], [6, 6])
+    write_rows(tmp_path / "rows", [row_of(user_events(user)) for user in range(12)], [6, 6])
     with pytest.raises(InputMissingError, match="too short for"):
         run_ranks(task_in(tmp_path / "work", tmp_path / "rows", ranks=2, validation_days=100))
 

@@ -54,7 +54,7 @@ def bomb(tmp_path: Path) -> Bomb:
 
 def with_pickle(folder: Path, name: str, bomb: Bomb) -> Path:
     """A training table with a pickled schema in the metadata of a file of this name."""
-    write_rows(folder, [row_of(user_events(1), 64)], [1])
+    write_rows(folder, [row_of(user_events(1))], [1])
     (schema,) = (pq.read_schema(path) for path in folder.glob("*.parquet"))
     (folder / name).parent.mkdir(exist_ok=True)
     pq.write_metadata(schema.with_metadata({UNISCHEMA_KEY: pickle.dumps(bomb)}), folder / name)

@@ -1,14 +1,16 @@
-"""Indexes that never renumber, and sequences of one fixed length."""
+"""Indexes that never renumber, and the histories that training reads."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 
+import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from halflife import schemas
+from halflife.training.examples import history_of
 from halflife.transformations import indexes, sequences
 
 START = datetime(2026, 1, 1, 5, tzinfo=UTC)  # a Thursday
@@ -66,7 +68,7 @@ def test_an_id_is_of_the_day_of_its_first_accepted_record_unless_the_catalogue_l
     assert {row["user_id"]: row["first_day"] for row in joined.collect()} == {"a": day, "b": day, "c": None, "d": None}
 
 
-def test_sequences_hold_the_last_events_oldest_first_and_zeros_behind(spark: SparkSession) -> None:
+def test_training_reads_the_last_events_oldest_first(spark: SparkSession) -> None:
     rows = [
         (user, f"u{user}", n, 1, -1.0, START + timedelta(hours=n), f"e{n}", 3600.0 if n else None, None, 0, n)
         for user, events in ((0, 6), (1, 2))
@@ -77,12 +79,12 @@ def test_sequences_hold_the_last_events_oldest_first_and_zeros_behind(spark: Spa
         "event_id string, gap_seconds double, revisit_gap_seconds double, revisit_count int, session_position int"
     )
     made = sequences.last_events(spark.createDataFrame(rows, columns).repartition(3), length=4)
-    assert made.columns == schemas.SEQUENCES.names
-    long, short = sorted(made.collect(), key=lambda row: row["user_index"])
-    assert (long["length"], long["item_index"], long["hour"]) == (4, [2, 3, 4, 5], [7, 8, 9, 10])
-    assert (short["length"], short["item_index"], short["weekday"]) == (2, [0, 1, 0, 0], [3, 3, 0, 0])
-    assert short["strength"] == [-1.0, -1.0, 0.0, 0.0]
+    assert made.columns == schemas.TRAINING.names
+    in_order = sorted(made.collect(), key=lambda row: row["user_index"])
+    long, short = (history_of(row.asDict(), before_seconds=np.inf).columns for row in in_order)
+    assert (long["item_index"].tolist(), long["hour"].tolist()) == ([2, 3, 4, 5], [7, 8, 9, 10])
+    assert (short["item_index"].tolist(), short["weekday"].tolist()) == ([0, 1], [3, 3])
+    assert short["strength"].tolist() == [-1.0, -1.0]
     assert short["gap_log"][0] == 0.0
     assert abs(short["gap_log"][1] - 8.18897) < 1e-5
-    assert short["event_seconds"][:2] == [START.timestamp(), START.timestamp() + 3600]
-    assert long["last_event_time"] == datetime(2026, 1, 1, 10)
+    assert short["event_seconds"].tolist() == [START.timestamp(), START.timestamp() + 3600]

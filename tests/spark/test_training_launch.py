@@ -42,7 +42,7 @@ CONFIG = Config.model_validate(
 def two_ranks(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedModel, list[Line], Path]:
     """A model trained by two ranks, what was reported meanwhile, and the folder of its rows."""
     folder = tmp_path_factory.mktemp("two")
-    write_rows(folder / "rows", [row_of(user_events(user), 64) for user in range(24)], [12, 2, 10])
+    write_rows(folder / "rows", [row_of(user_events(user)) for user in range(24)], [12, 2, 10])
     lines: list[Line] = []
 
     def report(*line: Any) -> None:
@@ -114,7 +114,7 @@ def test_the_same_seed_gives_the_same_model_on_every_rank(
 
 def test_a_rank_without_rows_keeps_step_and_ends_with_equal_weights(spark: SparkSession, tmp_path: Path) -> None:
     # One row group: the second rank has none.
-    write_rows(tmp_path / "rows", [row_of(user_events(user), 64) for user in range(6)], [6])
+    write_rows(tmp_path / "rows", [row_of(user_events(user)) for user in range(6)], [6])
     first, second = launch.run_ranks(spark, task(tmp_path / "rows", tmp_path))
     assert (first.rank, second.rank) == (0, 1)
     assert first.weights_sha256 == second.weights_sha256
@@ -122,14 +122,14 @@ def test_a_rank_without_rows_keeps_step_and_ends_with_equal_weights(spark: Spark
 
 
 def test_more_ranks_than_cores_are_refused_at_once(spark: SparkSession, tmp_path: Path) -> None:
-    write_rows(tmp_path / "rows", [row_of(user_events(1), 64)], [1])
+    write_rows(tmp_path / "rows", [row_of(user_events(1))], [1])
     config = CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"ranks": 64})})
     with pytest.raises(ConfigError, match=r"train\.ranks: 64 ranks need as many cores"):
         refused(spark, tmp_path, config)
 
 
 def test_validation_days_that_hold_no_horizon_are_refused(spark: SparkSession, tmp_path: Path) -> None:
-    write_rows(tmp_path / "rows", [row_of(user_events(1), 64)], [1])
+    write_rows(tmp_path / "rows", [row_of(user_events(1))], [1])
     config = CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"validation_days": 3})})
     with pytest.raises(ConfigError, match=r"train\.validation_days: 3 days"):
         refused(spark, tmp_path, config)

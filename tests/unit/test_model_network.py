@@ -103,16 +103,16 @@ def stretches_of(network: Network, histories: list[History]) -> Any:
 
 
 def history(user: int, before: float = AS_OF) -> History:
-    return history_of({**row_of(user_events(user), 64), "user_index": user}, before)
+    return history_of({**row_of(user_events(user)), "user_index": user}, before)
 
 
 def sequences(users: list[int], lengths: list[int]) -> dict[str, Any]:
     """Right-padded columns of the users' first `lengths` events."""
-    rows = []
-    for user, length in zip(users, lengths, strict=True):
-        columns = {name: column[:length] for name, column in user_events(user).items()}
-        rows.append(row_of(columns, LENGTH))
-    return {name: np.stack([row[name] for row in rows]) for name in (*COLUMNS, "length")}
+    padded = {name: np.zeros((len(users), LENGTH), dtype=kind) for name, kind in COLUMNS.items()}
+    for row, (user, length) in enumerate(zip(users, lengths, strict=True)):
+        for name, column in user_events(user).items():
+            padded[name][row, :length] = column[:length]
+    return {**padded, "length": np.asarray(lengths)}
 
 
 def test_published_arrays_have_the_expected_shapes(network: Network) -> None:

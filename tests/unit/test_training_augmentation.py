@@ -17,7 +17,7 @@ EVERYTHING = AugmentationConfig(crop=0.5, drop=0.3, jitter_seconds=7_200.0)
 
 
 def whole(user: int) -> History:
-    return history_of(row_of(user_events(user, 60), 64), AS_OF)
+    return history_of(row_of(user_events(user, 60)), AS_OF)
 
 
 def retold(history: History) -> History:
@@ -25,7 +25,7 @@ def retold(history: History) -> History:
     columns = columns_of(history.seconds, history.item, history.strength)
     # Sessions are what they were: where an event is left out, the next one may come after a long gap.
     columns["session_position"] = history.columns["session_position"]
-    return history_of(row_of(columns, 64), np.inf)  # a jitter may move the last session past AS_OF
+    return history_of(row_of(columns), np.inf)  # a jitter may move the last session past AS_OF
 
 
 def assert_same(found: History, expected: History, but: tuple[str, ...] = ("hour", "weekday", "type_index")) -> None:
@@ -42,14 +42,14 @@ def test_a_history_that_begins_later_knows_nothing_before(user: int, first: int)
     history = whole(user)
     late = begun_later(history, first)
     expected = {name: column[first:] for name, column in user_events(user, 60).items()}
-    assert_same(late, history_of(row_of(columns_of(*_log(expected)), 64), AS_OF))
+    assert_same(late, history_of(row_of(columns_of(*_log(expected))), AS_OF))
 
 
 def test_sessions_of_one_instant_may_lose_any_of_their_events() -> None:
     """Two baskets that a log books at the same second stand among each other, each counting its own events."""
     columns = columns_of(np.full(6, BEGIN), np.arange(6), np.ones(6))
     columns["session_position"] = np.array([0, 0, 1, 1, 2, 2], dtype=np.int32)
-    history = history_of(row_of(columns, 8), AS_OF)
+    history = history_of(row_of(columns), AS_OF)
     for dropped in range(2**6 - 1):
         found = without(history, (dropped >> np.arange(6)) % 2 == 1)
         assert (found.columns["session_position"] >= 0).all()
@@ -71,7 +71,7 @@ def test_a_history_without_some_events_is_as_if_they_had_not_happened(user: int,
 
 def test_a_cut_off_past_still_counts_when_events_are_dropped() -> None:
     columns = {name: column[30:] for name, column in user_events(3, 60).items()}
-    history = history_of(row_of(columns, 64), AS_OF)
+    history = history_of(row_of(columns), AS_OF)
     dropped = np.zeros(30, dtype=np.bool_)
     again = int(np.flatnonzero(history.columns["revisit_count"] > 2)[0])
     later = np.flatnonzero(history.item == history.item[again])

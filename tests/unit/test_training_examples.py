@@ -14,7 +14,7 @@ WEEK = 7.0
 def history(seconds: list[float], items: list[int], strengths: list[float] | None = None) -> History:
     weights = np.array(strengths if strengths is not None else [1.0] * len(items))
     columns = columns_of(BEGIN + np.array(seconds) * DAY, np.array(items), weights)
-    return history_of(row_of(columns, 32), AS_OF)
+    return history_of(row_of(columns), AS_OF)
 
 
 def test_targets_are_the_positive_strengths_within_the_horizon() -> None:
@@ -42,7 +42,7 @@ def test_the_future_never_enters_the_input() -> None:
     whole, cut = user_events(5), BEGIN + 60 * DAY
     before = {name: column[whole["event_seconds"] < cut] for name, column in whole.items()}
     with_future, without = (
-        batch_of([history_of(row_of(columns, 64), AS_OF)], [np.array([cut])], 16, WEEK) for columns in (whole, before)
+        batch_of([history_of(row_of(columns), AS_OF)], [np.array([cut])], 16, WEEK) for columns in (whole, before)
     )
     for name in ("history", "pairs", "cuts"):
         for found, expected in zip(getattr(with_future, name), getattr(without, name), strict=True):
@@ -52,11 +52,11 @@ def test_the_future_never_enters_the_input() -> None:
 
 
 def test_events_after_the_cut_date_are_dropped_at_once() -> None:
-    assert len(history_of(row_of(user_events(5), 64), BEGIN)) == 0
+    assert len(history_of(row_of(user_events(5)), BEGIN)) == 0
 
 
 def test_a_batch_counts_its_users_one_after_the_other() -> None:
-    users = [history_of(row_of(user_events(user), 64), AS_OF) for user in range(3)]
+    users = [history_of(row_of(user_events(user)), AS_OF) for user in range(3)]
     cuts = [np.array([BEGIN + 50 * DAY, BEGIN + 60 * DAY]), np.empty(0), np.array([BEGIN + 70 * DAY])]
     batch = batch_of(users, cuts, 16, WEEK)
     single = batch_of(users[2:], cuts[2:], 16, WEEK)
@@ -68,7 +68,7 @@ def test_a_batch_counts_its_users_one_after_the_other() -> None:
 
 def test_a_batch_is_its_users_one_after_the_other() -> None:
     """Row by row the same as the batches of each user alone, and what points into other tables moved on."""
-    users = [history_of(row_of(user_events(user), 64), AS_OF) for user in range(5)]
+    users = [history_of(row_of(user_events(user)), AS_OF) for user in range(5)]
     cuts = [BEGIN + np.random.default_rng(user).uniform(20, 95, 3) * DAY for user in range(5)]
     batch, singles = (
         batch_of(users, cuts, 16, WEEK),

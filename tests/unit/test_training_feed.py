@@ -16,7 +16,7 @@ from training_log import AS_OF, row_of, user_events, write_rows
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rows") / "table"
-    write_rows(path, [row_of(user_events(user), 64) for user in range(14)], [5, 2, 4, 3])
+    write_rows(path, [row_of(user_events(user)) for user in range(14)], [5, 2, 4, 3])
     return path
 
 

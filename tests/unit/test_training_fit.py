@@ -65,8 +65,7 @@ def test_a_log_without_a_return_leaves_the_half_life_that_was_given() -> None:
 def test_the_train_function_publishes_the_fitted_half_life_where_the_config_asks_for_it(
     log: SyntheticLog, histories: list[History], tmp_path: Path
 ) -> None:
-    longest = max(len(history) for history in histories)
-    write_rows(tmp_path / "rows", [row_of(dict(history.columns), longest) for history in histories], [120, 80])
+    write_rows(tmp_path / "rows", [row_of(history.columns) for history in histories], [120, 80])
     items = pd.DataFrame({"item_index": range(ITEMS), "item_id": log.items["item_id"], "category": None})
     tree = {
         "warehouse": "unused",

@@ -29,7 +29,7 @@ BETTER_CHAMPION = {
 
 def history(seconds: list[float], items: list[int]) -> History:
     columns = columns_of(BEGIN + np.array(seconds) * DAY, np.array(items), np.ones(len(items)))
-    return history_of(row_of(columns, 64), AS_OF)
+    return history_of(row_of(columns), AS_OF)
 
 
 def held_out(histories: list[History], begin: float, end: float) -> ValidationUsers:
@@ -91,7 +91,7 @@ def test_the_law_ranks_by_decayed_strength_and_then_by_popularity() -> None:
 
 
 def test_the_laws_weights_are_the_most_likely_ones() -> None:
-    users = held_out([history_of(row_of(user_events(user), 64), AS_OF) for user in range(40)], BEGIN + 50 * DAY, AS_OF)
+    users = held_out([history_of(row_of(user_events(user)), AS_OF) for user in range(40)], BEGIN + 50 * DAY, AS_OF)
     midnights = law._Midnights.of(users, 20.0, np.full(12, 0.05), WEEK)
     weight, floor = law._weights(midnights, lambda values: values)
     best, count = midnights.loss(weight, floor)
@@ -101,7 +101,7 @@ def test_the_laws_weights_are_the_most_likely_ones() -> None:
 
 
 def test_the_half_life_is_tuned_before_the_validation_days_only() -> None:
-    histories = [history_of(row_of(user_events(user), 64), AS_OF) for user in range(30)]
+    histories = [history_of(row_of(user_events(user)), AS_OF) for user in range(30)]
     tuning, validation = (held_out(histories, BEGIN + day * DAY, BEGIN + (day + 20) * DAY) for day in (60, 80))
     popularity = np.full(12, 0.05)
     found = law.tuned(tuning, validation, (popularity, popularity), [1.0, 10.0, 100.0], WEEK, lambda values: values)
@@ -113,7 +113,7 @@ def test_the_half_life_is_tuned_before_the_validation_days_only() -> None:
 
 def test_a_log_too_short_for_tuning_days_tunes_the_law_on_the_validation_days() -> None:
     """Not on nothing: a network would go live for having beaten a law that nobody tuned."""
-    histories = [history_of(row_of(user_events(user), 64), AS_OF) for user in range(30)]
+    histories = [history_of(row_of(user_events(user)), AS_OF) for user in range(30)]
     validation, popularity = held_out(histories, BEGIN + 80 * DAY, BEGIN + 100 * DAY), np.full(12, 0.05)
     grid, alone = [1.0, 10.0, 100.0], lambda values: values
     found = law.tuned(ValidationUsers(), validation, (np.zeros(12), popularity), grid, WEEK, alone)

@@ -12,7 +12,7 @@ from training_log import AS_OF, BEGIN, DAY, columns_of, row_of, user_events
 
 def history(days: list[float], items: list[int]) -> History:
     columns = columns_of(BEGIN + np.array(days) * DAY, np.array(items), np.ones(len(items)))
-    return history_of(row_of(columns, 32), AS_OF)
+    return history_of(row_of(columns), AS_OF)
 
 
 def test_items_of_large_sessions_and_of_late_returns_have_large_features() -> None:
@@ -31,7 +31,7 @@ def test_items_of_large_sessions_and_of_late_returns_have_large_features() -> No
 
 
 def test_counts_add_up_over_users_and_travel_in_one_array() -> None:
-    users = [history_of(row_of(user_events(user), 64), AS_OF) for user in range(6)]
+    users = [history_of(row_of(user_events(user)), AS_OF) for user in range(6)]
     whole = count_items(users, 12, BEGIN + 70 * DAY)
     first, second = (count_items(part, 12, BEGIN + 70 * DAY).packed() for part in (users[:2], users[2:]))
     np.testing.assert_allclose(ItemCounts.unpacked(first + second).packed(), whole.packed(), rtol=1e-9)

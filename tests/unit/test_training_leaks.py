@@ -40,9 +40,7 @@ def history(user: int, future: Future) -> History:
     item = np.concatenate([known["item_index"][chosen], [user], items]).astype(int)
     strength = np.concatenate([known["strength"][chosen], [1.0], strengths])
     order = np.argsort(seconds, kind="stable")
-    return history_of(
-        {**row_of(columns_of(seconds[order], item[order], strength[order]), 128), "user_index": user}, AS_OF
-    )
+    return history_of({**row_of(columns_of(seconds[order], item[order], strength[order])), "user_index": user}, AS_OF)
 
 
 def arrays_of(found: Any) -> list[NDArray[Any]]:

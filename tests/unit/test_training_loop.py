@@ -37,7 +37,7 @@ use_one_core()
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("table") / "rows"
-    write_rows(folder, [row_of(user_events(user), 64) for user in range(48)], [12, 2, 10, 5, 7, 12])
+    write_rows(folder, [row_of(user_events(user)) for user in range(48)], [12, 2, 10, 5, 7, 12])
     return folder
 
 
@@ -247,7 +247,7 @@ def test_event_files_hold_the_curve(rows: Path, tmp_path: Path) -> None:
 
 
 def test_a_log_that_is_all_validation_is_refused(tmp_path: Path) -> None:
-    write_rows(tmp_path / "rows", [row_of(user_events(user), 64) for user in range(6)], [6])
+    write_rows(tmp_path / "rows", [row_of(user_events(user)) for user in range(6)], [6])
     task = task_in(tmp_path / "work", tmp_path / "rows", validation_days=100)
     with pytest.raises(InputMissingError, match="too short for"):
         Trainer(task)

@@ -45,7 +45,7 @@ def network() -> Network:
 
 
 def history(user: int) -> History:
-    return history_of({**row_of(user_events(user), 64), "user_index": user}, AS_OF)
+    return history_of({**row_of(user_events(user)), "user_index": user}, AS_OF)
 
 
 def returning(user: int, days: list[float]) -> History:
@@ -55,7 +55,7 @@ def returning(user: int, days: list[float]) -> History:
     item = np.repeat(np.arange(8), 1 + len(days))
     order = np.argsort(seconds, kind="stable")
     columns = columns_of(BEGIN + seconds[order] * DAY, item[order], np.ones(len(seconds)))
-    return history_of({**row_of(columns, 64), "user_index": user}, AS_OF)
+    return history_of({**row_of(columns), "user_index": user}, AS_OF)
 
 
 def test_who_comes_back_late_has_a_larger_stretch_than_who_comes_back_at_once(network: Network) -> None:

@@ -22,7 +22,7 @@ BEGIN = AS_OF - 28 * SECONDS_PER_DAY
 
 def test_figures_are_those_of_all_pairs() -> None:
     keras.utils.set_random_seed(2)
-    histories = [history_of(row_of(user_events(user), 64), AS_OF) for user in range(70)]
+    histories = [history_of(row_of(user_events(user)), AS_OF) for user in range(70)]
     config = ModelConfig(half_lives_days=(1.0, 30.0), vector_size=4, encoder_units=(6, 5), jump_units=7)
     network = new_network(config, ITEMS, event_types=2, sequence_length=LENGTH)
     start_network(network, count_items(histories, len(ITEMS), BEGIN), 30.0)

@@ -41,8 +41,8 @@ def histories(log: SyntheticLog) -> list[History]:
 @pytest.fixture(scope="module")
 def model(log: SyntheticLog, histories: list[History], tmp_path_factory: pytest.TempPathFactory) -> Model:
     """Trained for a few seconds."""
-    folder, longest = tmp_path_factory.mktemp("truth"), max(len(history) for history in histories)
-    write_rows(folder / "rows", [row_of(dict(history.columns), longest) for history in histories], [USERS // 4] * 4)
+    folder = tmp_path_factory.mktemp("truth")
+    write_rows(folder / "rows", [row_of(history.columns) for history in histories], [USERS // 4] * 4)
     items = log.items[["item_id", "category"]].assign(item_index=range(ITEMS))
     items.to_parquet(folder / "items.parquet", index=False)
     sizes = {"vector_size": 8, "lstm_units": (16, 8), "jump_units": 8, "half_lives_days": (1.0, 3.0, 10.0, 30.0)}

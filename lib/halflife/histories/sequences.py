@@ -179,17 +179,26 @@ def _padded(histories: Histories, length: int) -> pa.Table:
 
 
 def last_events(batches: Iterable[pa.RecordBatch], length: int, chunk_rows: int) -> Iterator[pa.RecordBatch]:
-    """Rows of `schemas.SEQUENCES` of batches of events, sorted by (user_index, event_time, event_id)."""
+    """Rows of `schemas.TRAINING` of batches of events, sorted by (user_index, event_time, event_id)."""
     unfinished: list[Histories] = []
     source = iter(batches)
     while chunk := next_chunk(source, chunk_rows):
         histories = merged([*unfinished, of_published(chunk, length)], length)
         last = len(histories) - 1
-        for table in tables(histories.of(slice(0, last)), length):
-            yield from table.to_batches()
+        yield packed(histories.of(slice(0, last)))
         unfinished = [histories.of(slice(last, last + 1))]
-    for histories in unfinished:
-        yield from _padded(histories, length).to_batches()
+    yield from map(packed, unfinished)
+
+
+def packed(histories: Histories) -> pa.RecordBatch:
+    """One row a user in the columns of `schemas.TRAINING`, without a copy of a feature."""
+    ends, columns = np.append(0, np.cumsum(histories.length)), [pa.array(histories.user_index)]
+    for name, kind in FEATURES.items():
+        values = np.ascontiguousarray(histories.features[name])
+        offsets = (ends * np.dtype(kind).itemsize).astype(np.int32)
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values)]
+        columns.append(pa.Array.from_buffers(pa.binary(), len(histories), buffers))
+    return pa.record_batch(columns, names=["user_index", *FEATURES])
 
 
 def _of_users(

@@ -32,8 +32,9 @@ from halflife.transformations import sequences
 from halflife.warehouse import Run, code_version, digests
 
 READS = ("model", "train", "sessionize", "event_types")
-# Row groups are what the ranks share out: small ones, so that each rank gets its part of a small log too.
-ROW_GROUP_BYTES = 1 << 20
+# Row groups are what the ranks share out: small ones, so that each rank gets its part of a small log too. Parquet looks
+# after every 100 rows whether a group has so many bytes, and 100 users of any log do.
+ROW_GROUP_BYTES = 1 << 10
 FILES_PER_SHARD = 4
 
 log = logging.getLogger(__name__)

@@ -86,12 +86,9 @@ class History:
 
 
 def history_of(row: Mapping[str, Any], before_seconds: float) -> History:
-    """One row of the training table (columns of `sequences`), cut to its valid entries before `before_seconds`."""
-    seconds = np.asarray(row["event_seconds"], dtype=np.float64)[: int(row["length"])]
-    count = int(np.searchsorted(seconds, before_seconds, side="left"))
-    # Copies: a slice would keep the whole row group that it was read with.
-    columns = {name: np.array(row[name][:count], dtype=kind) for name, kind in COLUMNS.items()}
-    return History(columns, int(row.get("user_index", -1)))
+    """One row of the training table (`schemas.TRAINING`), cut to the events before `before_seconds`."""
+    columns = {name: np.frombuffer(row[name], dtype=kind) for name, kind in COLUMNS.items()}
+    return History(columns, int(row.get("user_index", -1))).before(before_seconds)
 
 
 def random_cuts(

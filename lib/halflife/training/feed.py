@@ -16,8 +16,7 @@ from halflife.training.examples import COLUMNS, History, history_of
 # petastorm keeps its own schemas as pickles in the metadata of a data set, and reading one would run what it holds. For
 # metadata pyarrow takes every file of such a name: _common_metadata, _metadata, x_common_metadata, in subfolders too.
 PICKLED_METADATA: Final = "*_metadata"
-# Beside the arrays of events.
-OF_USER: Final = ("length", "user_index")
+READ: Final = ("user_index", *COLUMNS)
 
 
 def check_folder(folder: Path) -> None:
@@ -44,9 +43,8 @@ def histories(
     rng = np.random.default_rng([seed, shard])
     buffer: list[History] = []
     for rows in _row_groups(folder, shard, shards, seed):
-        for place in range(len(rows.length)):
-            row = {name: getattr(rows, name)[place] for name in (*COLUMNS, *OF_USER)}
-            buffer.append(history_of(row, before_seconds))
+        for row in zip(*(getattr(rows, name) for name in READ), strict=True):
+            buffer.append(history_of(dict(zip(READ, row, strict=True)), before_seconds))
             if len(buffer) == shuffle_rows:
                 yield from _shuffled(buffer, rng)
                 buffer = []
@@ -62,7 +60,7 @@ def _row_groups(folder: Path, shard: int, shards: int, seed: int) -> Iterator[An
     check_folder(folder)  # just before petastorm opens it
     reader = make_batch_reader(
         folder.resolve().as_uri(),
-        schema_fields=[f"^{name}$" for name in (*COLUMNS, *OF_USER)],
+        schema_fields=[f"^{name}$" for name in READ],
         reader_pool_type="dummy",
         shuffle_row_groups=True,
         seed=seed + 1,  # petastorm takes 0 for no seed, and shuffles by NumPy's global state
