@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +20,70 @@ from rich.table import Table
 
 from halflife import arrow
 from halflife.config import ModelConfig, SessionizeConfig
+from halflife.histories import sequences, walk
+from halflife.histories.files import Files
 from halflife.model import artifact
 from halflife.model.architecture import Architecture
+from halflife.warehouse import TABLES, Run, Warehouse
 
 PEERS = ("keras_udf", "predict_batch_udf")
 CONTESTANTS = ("ours", *PEERS)
 ITEMS, EVENT_TYPES, ACTIVE_SHARE, CLOSE = 10_000, 3, 0.02, 1e-5
-USERS_PER_FILE = SessionizeConfig().users_per_file
+NIGHTS = (date(2026, 3, 1), date(2026, 3, 2))  # everyone is encoded on the first, the active on the second
+SESSIONIZE = SessionizeConfig()
+WALKS = 4  # tasks that wrote the active users' sequences: so many files have them
 ABOUT = """\
 everyone: seconds to read, encode and write all users; active: the same for 2 % of them, in the same JVM
-ours: NumPy in the workers of an Arrow UDF
+ours: the job's own encoding, NumPy in the workers of an Arrow UDF, which carries over whom it does not encode
 keras_udf, predict_batch_udf: the Keras encoder in the workers, compiled, one thread a task"""
 
 
 def generate(users: int, folder: Path, seed: int = 7) -> None:
-    """Sequences of users with 1 to L events as the sessionize job publishes them, the active ones, and a model."""
-    rng, length = np.random.default_rng(seed), SessionizeConfig().sequence_length
-    (folder / "sequences").mkdir(parents=True)
-    for band, begin in enumerate(range(0, users, USERS_PER_FILE)):
-        index = np.arange(begin, min(begin + USERS_PER_FILE, users), dtype=np.int32)
-        file = folder / "sequences" / f"{band}.parquet"
-        pq.write_table(_sequences(index, length, rng), file, compression="lz4", use_dictionary=False)  # as the job does
-    (folder / "active").mkdir()
+    """Two nights of sessionize in a warehouse, with the active users of the second in a file, and a model.
+
+    Users have 1 to L events. The files of their sequences are written as the job writes them.
+    """
+    rng, store = np.random.default_rng(seed), Warehouse(folder / "warehouse")
     active = rng.choice(users, max(int(users * ACTIVE_SHARE), 1), replace=False).astype(np.int32)
+    (folder / "active").mkdir()
     pq.write_table(pa.table({"user_index": active}), folder / "active" / "active.parquet")
-    _save_model(folder / "model", length, rng)
+    _save_model(folder / "model", SESSIONIZE.sequence_length, rng)
+    of_active: list[tuple[int, pa.Table]] = []
+
+    def first(run: Run) -> None:
+        run.path("sequences").mkdir()
+        with Files({"sequences": str(run.path("sequences"))}) as files:
+            for begin in range(0, users, SESSIONIZE.users_per_file):
+                bucket = begin // SESSIONIZE.users_per_file
+                index = np.arange(begin, min(begin + SESSIONIZE.users_per_file, users), dtype=np.int32)
+                rows = _sequences(index, SESSIONIZE.sequence_length, rng)
+                files.write("sequences", walk.bucket_part(bucket), rows)
+                files.close("sequences", walk.bucket_part(bucket))
+                of_active.append((bucket, rows.filter(pa.array(np.isin(index, active)))))
+        run.write_rows(walk.ACTIVE, [])
+
+    def second(run: Run) -> None:
+        run.keep("sequences", store.files("sequences", NIGHTS[0]))
+        run.path(walk.ACTIVE).mkdir()
+        with Files({walk.ACTIVE: str(run.path(walk.ACTIVE))}) as files:
+            for bucket, rows in of_active:
+                files.write(walk.ACTIVE, str(bucket % WALKS), rows)
+            files.close_all()
+
+    for night, stage in zip(NIGHTS, (first, second), strict=True):
+        opened = store.begin("sessionize", night, {})
+        assert opened is not None  # the warehouse is new
+        with store.staged(opened) as run:
+            stage(run)
+            run.write_rows("users", [(user, f"user-{user}") for user in range(users)])
+            for table in TABLES["sessionize"]:
+                if not run.path(table).exists():
+                    run.write_rows(table, [])
+            store.publish(run, {"sessionize": SESSIONIZE.model_dump(mode="json")}, {})
 
 
 def _sequences(index: np.ndarray[Any, Any], length: int, rng: np.random.Generator) -> pa.Table:
+    """The sequences of some users, in the columns of the table."""
     users, count = len(index), rng.integers(1, length + 1, len(index)).astype(np.int32)
     valid = np.arange(length) < count[:, None]
 
@@ -57,9 +94,10 @@ def _sequences(index: np.ndarray[Any, Any], length: int, rng: np.random.Generato
     seconds = 1.7e9 + np.cumsum(rng.exponential(86_400, shape), axis=1)
     gaps = np.log1p(rng.exponential(86_400, shape))
     last = seconds[np.arange(users), count - 1]
-    return pa.table(
+    made = pa.table(
         {
             "user_index": index,
+            "user_id": [f"user-{user}" for user in index],
             "last_event_time": pa.array((last * 1e6).astype(np.int64)).cast(pa.timestamp("us", "UTC")),
             "length": count,
             "item_index": lists(rng.integers(0, ITEMS, shape), np.int32),
@@ -74,6 +112,7 @@ def _sequences(index: np.ndarray[Any, Any], length: int, rng: np.random.Generato
             "weekday": lists(rng.integers(0, 7, shape), np.int32),
         }
     )
+    return made.select(sequences.SCHEMA.names).cast(sequences.SCHEMA)
 
 
 def _save_model(folder: Path, length: int, rng: np.random.Generator) -> None:
@@ -125,11 +164,12 @@ def race(users: int, contestants: list[str]) -> dict[str, Measured]:
     costs = {}
     for name in contestants:
         print(f"{users:,} users: {name}", file=sys.stderr)
-        read_once(work / "sequences")
+        read_once(work / "warehouse" / "_runs")
         costs[name] = spark_submit("bench_encode_job.py", name, work, work / name, events=users)
-    first, *others = contestants
+    first, *others = contestants  # ours comes first
+    ours = Warehouse(work / "warehouse").path("user_states", NIGHTS[0])
     for name in others:
-        if (difference := largest_difference(work / first / "everyone", work / name / "everyone")) > CLOSE:
+        if (difference := largest_difference(ours, work / name / "everyone")) > CLOSE:
             sys.exit(f"read-outs of {name} differ from those of {first} by {difference:.2g}")
     shutil.rmtree(work)
     return costs

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from inspect import Parameter, Signature
@@ -21,10 +22,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from halflife import schemas
-from halflife.config import SessionizeConfig
+from halflife.command import Job
+from halflife.config import Config, SessionizeConfig
 from halflife.model import artifact
 from halflife.model.features import EncoderInput, encoder_input
+from halflife.pipelines import states
 from halflife.scoring import encode
+from halflife.warehouse import TABLES, Warehouse
 
 KERAS_ROWS = 256
 
@@ -101,8 +105,41 @@ def batch_udf(sequences: DataFrame, model: Path) -> DataFrame:
     return sequences.select("user_index", "last_event_time", predict(*names).alias("readouts"))
 
 
+def ours(folder: Path, active: DataFrame) -> list[float]:
+    """Seconds of the score job's own encoding: of everyone on the first night, of the active users on the second."""
+    store, seconds, kept = Warehouse(folder / "warehouse"), [], None
+    source = {"path": "none", "event_type": "view", "columns": {"user": "u", "item": "i", "time": "t"}}
+    settings = {"warehouse": str(store.root), "sources": {"log": source}, "event_types": {"view": {"weight": 1.0}}}
+    config, model = Config.model_validate(settings), artifact.load(folder / "model")
+    changed = states.Changes(added=active, removed=active.limit(0))
+    for night in store.nights("sessionize"):
+        job, opened = Job("score", night, config, sys.stderr, until=night), store.begin("score", night, {})
+        assert opened is not None  # the warehouse has no such night
+        with store.staged(opened) as run:
+            begin = time.perf_counter()
+            states.stage_user_states(job, run, kept, changed, model, folder / "model")
+            seconds.append(time.perf_counter() - begin)
+            for table in set(TABLES["score"]) - {"user_states"}:
+                run.write_rows(table, [])
+            store.publish(run, {}, {})
+        kept = night
+    return seconds
+
+
+def theirs(way: str, folder: Path, out: Path, active: DataFrame) -> list[float]:
+    """The same in another way, from files of sequences to files of read-outs."""
+    store, seconds = Warehouse(folder / "warehouse"), []
+    sequences = store.read(active.sparkSession, "sequences", store.nights("sessionize")[0])
+    due = sequences.join(active, on="user_index", how="left_semi")
+    for name, users in (("everyone", sequences), ("active", due)):
+        begin = time.perf_counter()
+        read_out = WAYS[way](users.repartition(2, "user_index"), folder / "model")
+        read_out.write.parquet(str(out / name))
+        seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
 WAYS: dict[str, Callable[[DataFrame, Path], DataFrame]] = {
-    "ours": encode.user_states,
     "keras_udf": keras_udf,
     "predict_batch_udf": batch_udf,
 }
@@ -110,25 +147,17 @@ WAYS: dict[str, Callable[[DataFrame, Path], DataFrame]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("way", choices=WAYS)
-    parser.add_argument("folder", type=Path, help="holds sequences/, active/ and model/")
+    parser.add_argument("way", choices=["ours", *WAYS])
+    parser.add_argument("folder", type=Path, help="holds warehouse/, active/ and model/")
     parser.add_argument("out", type=Path)
     options = parser.parse_args()
     spark = SparkSession.builder.getOrCreate()
     spark.range(1).count()
-    sequences = spark.read.parquet(str(options.folder / "sequences"))
     active = spark.read.parquet(str(options.folder / "active"))
     if options.way == "ours":
-        files = {int(file.stem): file for file in (options.folder / "sequences").iterdir()}
-        due = encode.sequences_of(active, files, SessionizeConfig().users_per_file, min(len(files), 8))
+        seconds = ours(options.folder, active)
     else:
-        due = sequences.join(active, on="user_index", how="left_semi")
-    seconds = []
-    for name, users in (("everyone", sequences), ("active", due)):
-        begin = time.perf_counter()
-        states = WAYS[options.way](users.repartition(2, "user_index"), options.folder / "model")
-        states.write.parquet(str(options.out / name))
-        seconds.append(time.perf_counter() - begin)
+        seconds = theirs(options.way, options.folder, options.out, active)
     print(json.dumps({"seconds": seconds[0], "later": seconds[1:]}))
 
 

@@ -45,7 +45,7 @@ STARTER = "HALFLIFE_STARTER"
 
 # What each job publishes, for the DAGs of others that wait for it.
 TABLES: Mapping[str, tuple[str, ...]] = {
-    "sessionize": ("events", "quarantine", "intake", "sessions", "users", "items", "sequences"),
+    "sessionize": ("events", "quarantine", "intake", "sessions", "users", "items", "sequences", "active_sequences"),
     "train": ("models",),
     "score": ("memory", "user_states", "scores", "recommendations", "interest_by_category", "category_trend"),
     "evaluate": ("metrics", "evaluation"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,11 +51,23 @@ def ranges(described: pq.FileMetaData, column: str) -> tuple[Floats, Floats]:
     return lowest, highest
 
 
-def rows_of(
-    file: pq.ParquetFile, groups: Iterable[int], users: NDArray[Any], columns: Sequence[str]
-) -> Iterator[pa.Table]:
-    """The rows of some users in some row groups of a file: of each group the user column is read first."""
-    for group in groups:
-        of_users = np.isin(file.read_row_group(group, ["user_index"], use_threads=False)["user_index"], users)
-        if of_users.any():
-            yield file.read_row_group(group, columns, use_threads=False).filter(pa.array(of_users))
+@lru_cache(maxsize=16_384)
+def _users_in(path: Path) -> tuple[Floats, Floats]:
+    """The range of users of each row group of a file: all bands of a worker look into the same files."""
+    return ranges(pq.read_metadata(path), "user_index")
+
+
+def rows_of(path: Path, users: NDArray[Any], columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The rows of some users (sorted) of a file, a table a row group.
+
+    Of a row group that may hold one of the users, the user column is read first.
+    """
+    lowest, highest = _users_in(path)
+    groups = np.flatnonzero(np.searchsorted(users, lowest, "left") < np.searchsorted(users, highest, "right"))
+    if not len(groups):
+        return
+    with pq.ParquetFile(path, memory_map=True) as file:
+        for group in groups.tolist():
+            of_users = np.isin(file.read_row_group(group, ["user_index"], use_threads=False)["user_index"], users)
+            if of_users.any():
+                yield file.read_row_group(group, columns, use_threads=False).filter(pa.array(of_users))

@@ -162,6 +162,10 @@ TRAINING: Final = _schema(
     *((field.name, T.BinaryType()) for field in SEQUENCES if isinstance(field.dataType, T.ArrayType)),
 )
 
+# One row is one user with new events tonight: their row of `sequences`, apart from everyone else's. Empty where the
+# whole history was walked again, as on a first night.
+ACTIVE_SEQUENCES: Final = SEQUENCES
+
 # One row is the memory of one (user, item) pair: K channel values at `anchor_time`, the pair's last event.
 # Negative events (cancel, dislike) have a state of their own, subtracted when read. `leading` is the event that
 # promised most whenever one came after it: its time, its type and its K jumps (zeros where it is negative). `faded_on`

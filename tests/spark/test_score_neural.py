@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from halflife import forgetting
+from halflife.warehouse.layout import MANIFEST
 from scored_log import FIRST, Nights
 
 MEMBERS = ("anna", "ben", "dora", "emil")
@@ -99,6 +102,21 @@ def test_who_is_forgotten_is_in_no_state_and_the_others_are_carried_over_exactly
     assert "ben" not in {user for user, _ in later.scores(8)}
     assert (later.figures(8)["encoded"], later.figures(8)["skipped"]) == (1, 2)
     assert_carried_over_exactly(later, 8, tmp_path / "anew")
+
+
+def test_a_night_from_before_there_were_active_sequences_is_encoded_from_everyones(
+    later: Nights, tmp_path: Path
+) -> None:
+    later.log(8, ("anna", "kiwi", 5))
+    later.run(9, jobs=("sessionize",))
+    night = later.store.night_link("sessionize", FIRST + timedelta(days=9))
+    manifest = json.loads((night / MANIFEST).read_text())
+    assert manifest["tables"].pop("active_sequences")["rows"] == 1
+    (night / MANIFEST).write_text(json.dumps(manifest))
+    shutil.rmtree(night / "active_sequences")
+    later.run(9, jobs=("score",))
+    assert (later.figures(9)["encoded"], later.figures(9)["skipped"]) == (1, 2)
+    assert_carried_over_exactly(later, 9, tmp_path / "anew")
 
 
 def test_files_of_users_without_new_events_are_linked(later: Nights) -> None:

@@ -24,6 +24,7 @@ from halflife import forgetting
 from halflife.command import Job
 from halflife.errors import ConfigError
 from halflife.pipelines import sessionize
+from halflife.scoring import update
 from halflife.warehouse import Warehouse, digests
 
 LAST = late_log.FIRST + timedelta(days=late_log.DAYS)
@@ -101,6 +102,21 @@ def test_every_row_read_is_accounted_for(one_by_one: Nights) -> None:
     assert one_by_one.rows(f"SELECT count(*) FROM {{events/as_of={LAST}}}") == [(accepted,)]
     reasons = {row[0] for row in one_by_one.rows("SELECT DISTINCT reason FROM {quarantine/*}")}
     assert reasons == {"too_late", "unparsable_time", "time_after_as_of", "malformed_line"}
+
+
+@pytest.mark.parametrize("night", days(2, late_log.DAYS), ids=str)
+def test_active_sequences_are_those_of_the_users_whose_events_changed(one_by_one: Nights, night: date) -> None:
+    columns = ", ".join(update.COMPARED)
+    events, before = (f"(SELECT {columns} FROM {{events/as_of={day}}})" for day in (night, night - timedelta(days=1)))
+    changed = (
+        f"SELECT user_index FROM ({events} EXCEPT {before}) UNION SELECT user_index FROM ({before} EXCEPT {events})"
+    )
+    wanted = one_by_one.rows(f"FROM {{sequences/as_of={night}}} WHERE user_index IN ({changed}) ORDER BY ALL")
+    assert one_by_one.state("active_sequences", night) == wanted
+
+
+def test_where_everything_is_walked_the_sequences_are_not_written_twice(one_by_one: Nights, one_go: Nights) -> None:
+    assert one_by_one.state("active_sequences", days(1, 1)[0]) == one_go.state("active_sequences") == []
 
 
 # --- Reruns and plans

@@ -22,9 +22,10 @@ from halflife.histories import rows as history
 from halflife.histories import sequences
 from halflife.histories.context import context_of
 from halflife.histories.derive import derive
+from halflife.histories.files import SCHEMAS
 from halflife.histories.past import Past
-from halflife.histories.rows import PUBLISHED
-from halflife.histories.walk import LISTING, Settings, bucket_of, walk
+from halflife.histories.rows import PUBLISHED, TONIGHT
+from halflife.histories.walk import ACTIVE, LISTING, Settings, bucket_of, walk
 from histories_log import (
     ARRAYS,
     DAY,
@@ -107,7 +108,7 @@ def test_each_file_is_listed_and_holds_the_rows_of_its_part_in_order(tmp_path: P
     assert [bucket_of(part) for part in parts] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("table_name", ["events", "sessions", "sequences"])
+@pytest.mark.parametrize("table_name", SCHEMAS)
 def test_files_have_the_types_that_the_schemas_name(tmp_path: Path, table_name: str) -> None:
     walked(random_log(3), told := settings(tmp_path))
     for path in Path(told.folders[table_name]).iterdir():
@@ -236,6 +237,9 @@ def test_a_night_with_late_events_gives_what_a_walk_over_everything_gives(
     assert buckets == {0, 1, 3}
     kept = [row for row in old_last if row["user_index"] // USERS_PER_FILE not in buckets]
     assert sorted(kept + last, key=lambda row: row["user_index"]) == all_last
+    active = {event.user_index for event in tonight}
+    assert 1 < len(active) < len(last)
+    assert table(told, "active_sequences") == [row for row in all_last if row["user_index"] in active]
     counted = [row for row in listing if row["table"] is None]
     assert sum(row["accepted"] + row["duplicates"] for row in counted) == len(tonight)
 
@@ -264,6 +268,23 @@ def test_a_file_whose_users_were_all_forgotten_tells_nothing(tmp_path: Path) -> 
     told = settings(tmp_path, "tonight", past=past(one, START + 3 * DAY, given=True))
     walked([Event(0, START + 4 * DAY, 2)], told)
     assert [(row["gap_seconds"], row["revisit_count"]) for row in table(told, "events")] == [(None, 0)]
+
+
+def test_a_walk_without_a_folder_for_active_sequences_writes_none(tmp_path: Path) -> None:
+    whole = settings(tmp_path)
+    told = replace(whole, folders={name: path for name, path in whole.folders.items() if name != ACTIVE})
+    assert {row["table"] for row in walked([Event(0, START, 1)], told)} == {*told.folders, None}
+
+
+def test_active_sequences_of_a_bucket_are_a_row_group_and_a_duplicate_makes_nobody_active(tmp_path: Path) -> None:
+    known = Event(1, START, 1, role=PUBLISHED)
+    users = [0, USERS_PER_FILE, 3 * USERS_PER_FILE]
+    log = [*(Event(user, START, 2) for user in users), known, replace(known, role=TONIGHT)]
+    walked(log, told := settings(tmp_path))
+    (file,) = Path(told.folders[ACTIVE]).iterdir()
+    with pq.ParquetFile(file) as read:
+        groups = [read.read_row_group(n)["user_index"].to_pylist() for n in range(read.num_row_groups)]
+    assert groups == [[user] for user in users]
 
 
 def test_only_users_with_rows_lose_what_is_walked_again_of_their_stored_sequence(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ class KeepConfig(Section):
 
 DeliveredTable = Literal[
     "scores", "recommendations", "interest_by_category", "category_trend", "memory", "user_states", "events",
-    "quarantine", "intake", "sessions", "users", "items", "sequences", "metrics"
+    "quarantine", "intake", "sessions", "users", "items", "sequences", "active_sequences", "metrics"
 ]  # fmt: skip
 
 

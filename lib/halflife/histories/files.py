@@ -13,13 +13,20 @@ import pyarrow.parquet as pq
 
 from halflife.histories import sequences, tables
 
-SCHEMAS: Final = {"events": tables.EVENTS, "sessions": tables.SESSIONS, "sequences": sequences.SCHEMA}
-ROW_GROUP_BYTES = 1 << 24
+SCHEMAS: Final = {
+    "events": tables.EVENTS,
+    "sessions": tables.SESSIONS,
+    "sequences": sequences.SCHEMA,
+    "active_sequences": sequences.SCHEMA,
+}
+# Of active sequences each bucket has a row group of its own: one file has those of many.
+ROW_GROUP_BYTES: Final = {"events": 1 << 24, "sessions": 1 << 24, "sequences": 1 << 24, "active_sequences": 1}
 # Sequences are written again with every night of their users: there time counts for more than size.
 CODECS: Final[Mapping[str, Mapping[str, Any]]] = {
     "events": {"compression": "zstd", "compression_level": 1},
     "sessions": {"compression": "zstd", "compression_level": 1},
     "sequences": {"compression": "lz4"},
+    "active_sequences": {"compression": "lz4"},
 }
 # Least and greatest values of all columns would cost a fifth of the time; readers look for those of time and user.
 STATISTICS: Final = ("user_index", "event_time", "start_time", "end_time")
@@ -31,6 +38,7 @@ class _File:
     def __init__(self, path: Path, table: str) -> None:
         schema = SCHEMAS[table]
         self.path, self.rows = path, 0
+        self._group_bytes = ROW_GROUP_BYTES[table]
         self._writer = pq.ParquetWriter(
             path,
             schema,
@@ -44,7 +52,7 @@ class _File:
     def write(self, rows: pa.Table) -> None:
         self.rows += len(rows)
         self._waiting.append(rows)
-        if sum(part.nbytes for part in self._waiting) >= ROW_GROUP_BYTES:
+        if sum(part.nbytes for part in self._waiting) >= self._group_bytes:
             self._flush()
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ from halflife.histories.sessions import Rules
 from halflife.histories.tables import MICROS_PER_DAY, Names
 
 SETTLED: Final = "settled"
+ACTIVE: Final = "active_sequences"
 
 # One row is one file that was written (table, part, file, rows), or what became of tonight's rows of one input file
 # (file_index, accepted, duplicates).
@@ -48,7 +49,7 @@ class Settings:
     gap_seconds: float
     max_session_seconds: float
     sequence_length: int
-    folders: Mapping[str, str]  # of the tables events, sessions and sequences; they exist
+    folders: Mapping[str, str]  # of events, sessions, sequences and, if wanted, active_sequences; they exist
     settled_before_micros: int  # older days share one part; each later day has its own. A midnight, UTC
     items: str  # an Arrow file of the item ids, column `item_id`, in the order of their indexes
     event_types: Sequence[str]  # by type_index
@@ -109,6 +110,7 @@ class _Output:
         self._duplicates: Counter[int] = Counter()
         self._bucket = -1
         self._histories: list[Histories] = []  # of the bucket
+        self._active = np.empty(0, dtype=np.int32)  # users with events of tonight, where those are wanted
 
     def write(self, derived: Derived, closed: Bools) -> None:
         """Take up the rows that are not context, and the `closed` sessions, (S,), that have or had such rows."""
@@ -126,6 +128,8 @@ class _Output:
     def _collect(self, derived: Derived) -> None:
         """Keep each user's last events for their sequences, and write the buckets that are complete."""
         histories, bucket = sequences.last_of(derived, self._settings.sequence_length)
+        if ACTIVE in self._settings.folders:
+            self._active = np.union1d(self._active, derived.rows.user_index[derived.rows.role == TONIGHT])
         first = np.flatnonzero(changes(bucket))
         for begin, end in zip(first, np.append(first, len(bucket))[1:], strict=True):
             if bucket[begin] != self._bucket:
@@ -159,9 +163,12 @@ class _Output:
         if old:
             kept = sequences.read(old, made.user_index, self._settings.restate_from_micros)
             made = sequences.merged([kept, made], length)
-        part = _bucket_part(self._bucket)
+        part = bucket_part(self._bucket)
         for rows in sequences.tables(made, length):
             self._files.write("sequences", part, rows)
+            active = np.isin(rows["user_index"], self._active)
+            if active.any():
+                self._files.write(ACTIVE, "tonight", rows.filter(pa.array(active)))
         self._files.close("sequences", part)
         self._histories = []
 
@@ -171,7 +178,7 @@ def bucket_of(part: str) -> int:
     return int(part.removeprefix("users-"))
 
 
-def _bucket_part(bucket: int) -> str:
+def bucket_part(bucket: int) -> str:
     return f"users-{bucket:06d}"
 
 

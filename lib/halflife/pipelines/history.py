@@ -101,6 +101,8 @@ def stage(job: Job, night: Run, span: Window, intake: Intake, requests: Sequence
         again = published.count()
     walked = _walk(job, night, span, intake, published, again)
     audit.same_count("events", walked.rows.get("events", 0), again + sum(walked.accepted.values()))
+    if walk.ACTIVE not in walked.rows:
+        night.write_rows(walk.ACTIVE, [])
     if span.before is not None and span.start is not None:
         store, buckets = job.warehouse, walked.parts.get("sequences", set())
         night.keep("events", span.kept)
@@ -169,15 +171,17 @@ def _settings(job: Job, night: Run, span: Window, files: list[tuple[str, str]]) 
     ids = pq.read_table(night.path("items"), columns=["item_index", "item_id"]).sort_by("item_index")
     with pa.OSFile(str(items), "wb") as sink, pa.ipc.new_file(sink, ids.schema) as writer:
         writer.write_table(ids.combine_chunks())
+    tables = ["events", "sessions", "sequences"]
     old: dict[int, list[str]] = {}
     if span.before is not None and span.start is not None:
         for file in store.files("sequences", span.before):
             old.setdefault(walk.bucket_of(file.part), []).append(str(file.path))
+        tables.append(walk.ACTIVE)  # else it would be all of sequences, written twice
     return walk.Settings(
         gap_seconds=config.gap_seconds,
         max_session_seconds=config.max_session_seconds,
         sequence_length=config.sequence_length,
-        folders={table: str(night.path(table)) for table in ("events", "sessions", "sequences")},
+        folders={table: str(night.path(table)) for table in tables},
         settled_before_micros=_micros(instant(span.settled_before)),
         items=str(items),
         event_types=list(job.config.event_types),

@@ -19,7 +19,7 @@ from halflife.histories import walk
 from halflife.memory import Pace
 from halflife.model.artifact import Model
 from halflife.scoring import bands, encode, update
-from halflife.warehouse import Run, digests, schema_of
+from halflife.warehouse import Run, Stored, digests, schema_of
 
 # To be raised where the code makes other states from the same events: those that are there are then made anew.
 STATES = 2
@@ -80,25 +80,30 @@ def stage_user_states(
     """Encode exactly the users with new events, carry over the others; returns how many of each."""
     store = job.warehouse
     files = store.files("sequences", job.as_of)
-    active = changed.rows.select("user_index").distinct()
     if kept is None:
-        sequences = store.read(job.spark, "sequences", job.as_of)
+        # As many tasks as cores: each loads the model once, and a user costs the same wherever it lies.
+        sequences = store.read(job.spark, "sequences", job.as_of).repartition(job.cores, "user_index")
+        states = encode.user_states(sequences, directory)
     else:
-        by_bucket = {walk.bucket_of(file.part): file.path for file in files}
-        assert len(by_bucket) == len(files)  # a bucket's second file would be passed over
-        made_with = (store.manifest("sessionize", job.as_of) or {})["config"]["sessionize"]
-        tasks = max(1, min(len(files), TASKS_PER_CORE * job.cores))  # all users may have been forgotten
-        sequences = encode.sequences_of(active, by_bucket, made_with["users_per_file"], tasks)
-    # As many tasks as cores: each loads the model once, and a user costs the same wherever it lies.
-    states = encode.user_states(sequences.repartition(job.cores, "user_index"), directory)
-    if kept is not None:  # also users of whom nothing is encoded: their events are all gone
-        states = states.unionByName(active, allowMissingColumns=True)
+        states = encode.active_states(changed.rows, _sequences(job, files), job.cores, directory)
     readouts_bytes = 4 * len(model.half_lives_days) * model.vector_size
     written = _write(job, night, kept, "user_states", states, (), update.user_states, readouts_bytes, "readouts")
     # Counted by the tasks that wrote them: what came out of the network, not what should have gone in.
     users, everyone = sum(row["counted"] for row in written), night.rows("user_states")
     audit.same_count("user_states", everyone, sum(file.described["rows"] for file in files))
     return users, everyone - users
+
+
+def _sequences(job: Job, files: Sequence[Stored]) -> encode.Sequences:
+    """Where tonight's sequences are; `files` has those of everyone."""
+    store = job.warehouse
+    manifest = store.manifest("sessionize", job.as_of)
+    assert manifest is not None  # its files are there
+    active = store.files(walk.ACTIVE, job.as_of) if walk.ACTIVE in manifest["tables"] else []
+    everyone = {walk.bucket_of(file.part): file.path for file in files}
+    assert len(everyone) == len(files)  # a bucket's second file would be passed over
+    users_per_file = manifest["config"]["sessionize"]["users_per_file"]
+    return encode.Sequences([file.path for file in active], everyone, users_per_file)
 
 
 def stage_memory(job: Job, night: Run, kept: date | None, changed: Changes, model: Model, directory: Path) -> None:

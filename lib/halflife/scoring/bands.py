@@ -82,7 +82,8 @@ def written(batches: Iterable[pa.RecordBatch], bands: Bands, change: Change) -> 
         counts: list[int] = []
         chunks = _counted(chunks, bands.counted, counts)
         if band in bands.old:
-            parts = iter([change(pa.concat_tables(chunks), pq.read_table(bands.old[band], use_threads=False))])
+            with pq.ParquetFile(bands.old[band], memory_map=True) as old:
+                parts = iter([change(pa.concat_tables(chunks), old.read(use_threads=False))])
         else:
             parts = (change(chunk, None) for chunk in _of_whole_users(chunks))
         _store(file, parts, bands)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,12 +11,10 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from halflife import arrow, schemas
-from halflife.decay import Floats
 from halflife.histories.rows import pair_key
 from halflife.memory import NEVER, Pace, States, faded_on, fold
 from halflife.model import artifact
@@ -111,30 +109,14 @@ def jumps(events: pa.Table, model_directory: Path) -> pa.Table:
 
 
 def events_of(files: Sequence[Path], pairs: Keys) -> pa.Table:
-    """The events of some pairs (sorted keys), by pair and ORDER.
-
-    Files are sorted by user: of a row group that may hold one of the users, the user column is read first.
-    """
+    """The events of some pairs (sorted keys), by pair and ORDER."""
     users = np.unique(pairs >> 32)
     found = [EVENT_SCHEMA.empty_table()]
-    found += [rows for file in files for rows in _events_of(file, pairs, users)] if len(pairs) else []
+    for file in files if len(pairs) else ():
+        for rows in arrow.rows_of(file, users, EVENT_SCHEMA.names):
+            of_pairs = rows.filter(pa.array(np.isin(_keys(rows), pairs)))
+            found.append(of_pairs.select(EVENT_SCHEMA.names).cast(EVENT_SCHEMA))
     return pa.concat_tables(found).sort_by([(name, "ascending") for name in ("user_index", *ORDER)])
-
-
-@lru_cache(maxsize=16_384)
-def _users_of(path: Path) -> tuple[Floats, Floats]:
-    """The range of users of each row group of a file of events: all bands of a worker look into the same files."""
-    return arrow.ranges(pq.read_metadata(path), "user_index")
-
-
-def _events_of(path: Path, pairs: Keys, users: Keys) -> Iterator[pa.Table]:
-    lowest, highest = _users_of(path)
-    groups = np.flatnonzero(np.searchsorted(users, lowest, "left") < np.searchsorted(users, highest, "right"))
-    if not len(groups):
-        return
-    with pq.ParquetFile(path, memory_map=True) as file:
-        for rows in arrow.rows_of(file, groups.tolist(), users, EVENT_SCHEMA.names):
-            yield rows.filter(pa.array(np.isin(_keys(rows), pairs))).select(EVENT_SCHEMA.names).cast(EVENT_SCHEMA)
 
 
 def added_up(states: pa.Table, rules: Rules) -> pa.Table:

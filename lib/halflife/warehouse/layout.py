@@ -10,14 +10,14 @@ if TYPE_CHECKING:  # answers are read from here without Spark
 
 # The tables of each job, published together.
 TABLES: Mapping[str, tuple[str, ...]] = {
-    "sessionize": ("events", "quarantine", "intake", "sessions", "users", "items", "sequences"),
+    "sessionize": ("events", "quarantine", "intake", "sessions", "users", "items", "sequences", "active_sequences"),
     "train": ("models",),
     "score": ("memory", "user_states", "scores", "recommendations", "interest_by_category", "category_trend"),
     "evaluate": ("metrics", "evaluation"),
     "report": ("reports",),
 }
 # Tables of which each night holds that night's rows alone; of every other table a night holds the whole.
-NIGHTLY = ("quarantine", "intake")
+NIGHTLY = ("quarantine", "intake", "active_sequences")
 # What is published as files that are no rows of a table.
 FILES = ("models", "evaluation", "reports")
 JOB_OF: Mapping[str, str] = {table: job for job, tables in TABLES.items() for table in tables}

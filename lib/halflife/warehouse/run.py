@@ -62,8 +62,10 @@ class Run:
         schema = to_arrow_schema(schema_of(table))
         columns = zip(*rows, strict=True) if rows else [()] * len(schema)
         arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-        self.path(table).mkdir()
-        pq.write_table(pa.table(arrays, schema), self.path(table) / f"{uuid.uuid4().hex}.parquet", compression="zstd")
+        home = self.path(table) / f"{uuid.uuid4().hex}.parquet"
+        home.parent.mkdir(exist_ok=True)
+        pq.write_table(pa.table(arrays, schema), home, compression="zstd")
+        self._names(table, home)
         return self.path(table)
 
     def keep(self, table: str, files: Iterable[Stored]) -> None:
@@ -87,8 +89,12 @@ class Run:
             name = file.parent.name.removeprefix("part=")
             home = self.path(table) / f"{name}-{uuid.uuid4().hex}.parquet"
             file.rename(home)
-            if table in self.returned:
-                self.returned[table].add(home.name)
+            self._names(table, home)
+
+    def _names(self, table: str, file: Path) -> None:
+        """Count a file of the driver's among those that tasks have returned, where they have (`only`)."""
+        if table in self.returned:
+            self.returned[table].add(file.name)
 
     def only(self, table: str, names: Collection[str]) -> None:
         """Remove all files of a table but those named, which its tasks have returned, and those kept.

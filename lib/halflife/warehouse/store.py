@@ -91,9 +91,14 @@ class Warehouse:
         """
         nights = [as_of]
         if table in NIGHTLY:
-            nights = [night for night in self.nights(JOB_OF[table]) if night <= as_of] or nights
+            having = (night for night in self.nights(JOB_OF[table]) if self.has(table, night))
+            nights = [night for night in having if night <= as_of] or nights
         paths = [str(self.path(table, night)) for night in nights]
         return spark.read.schema(schema_of(table)).parquet(*paths)
+
+    def has(self, table: str, as_of: date) -> bool:
+        """Whether a night has a table: one from before there was such a table has not."""
+        return (self.night_link(JOB_OF[table], as_of) / table).is_dir()
 
     def rows(self, table: str, as_of: date) -> list[dict[str, Any]]:
         """All rows of a small table of a night; none where the night was published before there was such a table."""
