@@ -6,10 +6,7 @@ import errno
 import fcntl
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import pytest
 
 from halflife.errors import ConfigError, PublishConflictError
 from halflife.training import lifeline
+from telling_process import running
 
 BEGIN = """
 import pathlib, socket, sys, time
@@ -27,19 +25,6 @@ folder = pathlib.Path(sys.argv[1])
 DRIVER = BEGIN + "with lifeline.held(folder): print('on', flush=True); input()"
 RANK = BEGIN + "lifeline.end_without_driver(folder); print('on', flush=True); time.sleep(60)"
 RANK_ELSEWHERE = RANK.replace("lifeline.end", "socket.gethostname = lambda: 'another host'; lifeline.end")
-
-
-@contextmanager
-def running(code: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that has said that it is on."""
-    command = [sys.executable, "-c", code, str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "on\n"
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def test_a_second_run_is_refused_while_the_first_lives_and_welcome_when_it_was_killed(tmp_path: Path) -> None:

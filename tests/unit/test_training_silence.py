@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from halflife.training.silence import PROBES, SilentError, listening, probe_connections
+from telling_process import running
 
 LIMIT_SECONDS = 2.0
 RANK = """
@@ -26,18 +23,6 @@ with silence.heard(pathlib.Path(sys.argv[1]), 1):
 """
 
 
-@contextmanager
-def rank(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Rank 1, which is heard."""
-    with subprocess.Popen([sys.executable, "-c", RANK, str(folder)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "on\n"
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 def wait(seconds: float) -> None:
     """As Horovod's driver waits for its threads."""
     time.sleep(seconds)
@@ -47,7 +32,7 @@ def test_a_rank_that_is_stopped_ends_what_waits_for_it(tmp_path: Path) -> None:
     begin: list[float] = []
 
     def wait_for_ranks() -> None:
-        with listening(tmp_path, 2, lambda _: False, LIMIT_SECONDS), rank(tmp_path) as stopped:
+        with listening(tmp_path, 2, lambda _: False, LIMIT_SECONDS), running(RANK, tmp_path) as stopped:
             wait(2 * LIMIT_SECONDS)
             stopped.send_signal(signal.SIGSTOP)
             begin.append(time.monotonic())
@@ -63,7 +48,7 @@ def test_a_rank_that_has_ended_is_not_missed_and_neither_is_one_that_has_not_beg
     (tmp_path / "rank-1.pulse").write_text("rank 1 7")  # of the time before
     with listening(tmp_path, 2, lambda _: ended, LIMIT_SECONDS):
         if ended:
-            with rank(tmp_path):
+            with running(RANK, tmp_path):
                 wait(1)
         wait(2.5 * LIMIT_SECONDS)
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
