@@ -77,10 +77,10 @@ def run(contestant: str, folder: Path) -> None:
     task = task_of(folder, folder / contestant, contestant)
     trainer = loop.Trainer(task)
     end = task.validation_start
-    first = next(trainer._batches(end))
+    first = next(trainer._batches(end, trainer.at.epoch))
     if contestant in IN_MEMORY:
-        batches = list(trainer._batches(end))
-        trainer._batches = lambda _: iter(batches)  # type: ignore[method-assign]
+        batches = list(trainer._batches(end, trainer.at.epoch))
+        trainer._batches = lambda *_: iter(batches)  # type: ignore[method-assign]
     if contestant == "not_ahead":
         loop._made_ahead = lambda batches: batches
     if contestant == "keras_fit":
