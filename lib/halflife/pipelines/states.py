@@ -99,7 +99,7 @@ def _sequences(job: Job, files: Sequence[Stored]) -> encode.Sequences:
     store = job.warehouse
     manifest = store.manifest("sessionize", job.as_of)
     assert manifest is not None  # its files are there
-    active = store.files(walk.ACTIVE, job.as_of) if walk.ACTIVE in manifest["tables"] else []
+    active = store.files(walk.ACTIVE, job.as_of) if store.has(walk.ACTIVE, job.as_of) else []
     everyone = {walk.bucket_of(file.part): file.path for file in files}
     assert len(everyone) == len(files)  # a bucket's second file would be passed over
     users_per_file = manifest["config"]["sessionize"]["users_per_file"]

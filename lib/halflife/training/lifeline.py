@@ -106,26 +106,24 @@ class Pulse:
 
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
-        self.seen, self.since = "", time.monotonic()
+        self.found = self.seen = ""
+        self.since = time.monotonic()
 
     def silent_seconds(self) -> float:
         """How long the pulse has not changed, or not been there, by this machine's clock."""
         with suppress(OSError):  # unreadable for a moment, or removed: as if it had not changed
-            found = self.path.read_text(encoding="utf-8")
+            self.found = self.path.read_text(encoding="utf-8")
             # Before ours was seen, another's is what the file system still remembers of the last run.
-            if found.startswith(self.name) and found != self.seen:
-                self.seen, self.since = found, time.monotonic()
+            if self.found.startswith(self.name) and self.found != self.seen:
+                self.seen, self.since = self.found, time.monotonic()
         return time.monotonic() - self.since
 
 
 class _DriversPulse(Pulse):
     def gone(self) -> bool:
         """Whether the file has not changed for too long, or has become another driver's."""
-        if self.silent_seconds() > LOST_SECONDS:
-            return True
-        with suppress(OSError):
-            return bool(self.seen) and not self.path.read_text(encoding="utf-8").startswith(self.name)
-        return False
+        lost = self.silent_seconds() > LOST_SECONDS
+        return lost or (self.seen != "" and not self.found.startswith(self.name))
 
 
 @contextmanager

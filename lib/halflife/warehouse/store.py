@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ class Warehouse:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).resolve()  # whatever links lead there: a run has one name
 
-    @property
+    @cached_property
     def id(self) -> str:
         """What tells this warehouse from others, wherever it is moved: drawn when it is first asked for."""
         file = self.root / ID
