@@ -10,6 +10,7 @@ same command again must end with what the run that was not killed has made.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -18,12 +19,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench_faults_chain import REPLACED, Step, chain
 from bench_faults_found import LAKE_TABLES, Parts, parts
+from bench_faults_judged import Judged
 from bench_processes import BENCH, SHORT_LIVED, fresh_folder, verdict
 
 from halflife import crash
@@ -36,11 +38,11 @@ class Kill:
     """When a run is killed: at its crash point of this number (from 1), or after so many seconds."""
 
     point: int | None = None
-    name: str = ""
+    name: str = "any time"
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        return self.name or f"{self.seconds:.1f} s"
+        return f"{self.point} {self.name}" if self.point else self.name
 
 
 @dataclass
@@ -62,7 +64,6 @@ class Faults:
     folder: Path
     log: Path
     references: list[Reference] = field(default_factory=list)
-    kills: int = 0
     violations: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -136,7 +137,7 @@ class Faults:
         self.restore(reference)
         step, old, new = reference.step, reference.found, reference.made
         code = self.run(step, kill)
-        where = f"{step} killed at {kill}"
+        where = f"{step} killed at {kill}" + (f", {kill.seconds:.1f} s" if kill.seconds else "")
         if kill.point and code == 0:
             self.violations.append(f"{where}: it ended by itself")
         found = self.found(step)
@@ -152,7 +153,6 @@ class Faults:
         self._must_be_whole(f"{where}, and run again")
         if any((self.warehouse / "_staging").glob("*")):
             self.violations.append(f"{where}: something is left in _staging")
-        self.kills += 1
 
     def _must_be_whole(self, where: str) -> None:
         for damage in verify.damages(Warehouse(self.warehouse)):
@@ -178,8 +178,8 @@ def plan(reference: Reference, at_random: int, chance: random.Random) -> Iterato
     """Every crash point of a step, then `at_random` times within its run."""
     for number, name in enumerate(reference.points, start=1):
         yield Kill(number, name)
-    for _ in range(at_random):
-        yield Kill(seconds=chance.uniform(0.2, 1.0) * reference.seconds)
+    for number in range(1, at_random + 1):
+        yield Kill(None, f"random time {number}", chance.uniform(0.2, 1.0) * reference.seconds)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -197,10 +197,28 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def judge(faults: Faults, kills: Iterable[tuple[Reference, Kill]], judged: Judged) -> list[list[str]]:
+    """Make the kills that were not judged before, up to ^C; returns the violations of each that is judged."""
+    made = []
+    try:
+        for reference, kill in kills:
+            name = f"{reference.step}: {kill}"
+            if name not in judged.violations:
+                known = len(faults.violations)
+                faults.kill(reference, kill)
+                judged.add(name, faults.violations[known:])
+                print(f"{name}: {'; '.join(judged.violations[name]) or 'as it should be'}", file=sys.stderr)
+            made.append(judged.violations[name])
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    return made
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench faults", description=__doc__)
     parser.add_argument("--at-random", type=int, default=15, help="kills a step at any time (default: %(default)s)")
     parser.add_argument("--only", help="steps by their names, with commas (default: all)")
+    parser.add_argument("--judged", type=Path, help="file that keeps each kill: an interrupted run goes on from it")
     parser.add_argument("--json", type=Path, help="file for one object")
     parser.add_argument("--check", action="store_true", help="exit code 1 where a target is missed")
     options = parser.parse_args()
@@ -211,21 +229,15 @@ def main() -> None:
     references = [each for each in faults.references if not only or each.step.name in only]
     kills = [(each, kill) for each in references for kill in plan(each, options.at_random, chance)]
     chance.shuffle(kills)  # so that a run that is interrupted (^C) has looked at some of everything
-    try:
-        for reference, kill in kills:
-            known = len(faults.violations)
-            faults.kill(reference, kill)
-            line = f"{reference.step}: {kill}: {'; '.join(faults.violations[known:]) or 'as it should be'}"
-            print(f"{faults.kills}/{len(kills)} {line}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    made = judge(faults, kills, Judged(options.judged))
+    violations = list(itertools.chain.from_iterable(made))
     points = sum(len(each.points) for each in references)
-    found = {"bench": "faults", "points": points, "kills": faults.kills, "violations": len(faults.violations)}
-    print("\n".join(faults.violations))
+    found = {"bench": "faults", "points": points, "kills": len(made), "violations": len(violations)}
+    print("\n".join(violations))
     print(json.dumps(found))
     if options.json:
         options.json.write_text(json.dumps(found) + "\n", encoding="utf-8")
-    line, reached = verdict("violations", len(faults.violations), 0, at_least=False)
+    line, reached = verdict("violations", len(violations), 0, at_least=False)
     print(line)
     if options.check and not reached:
         sys.exit(1)
