@@ -67,7 +67,7 @@ def run(contestant: str, folder: Path) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(2)
         tf.config.threading.set_inter_op_parallelism_threads(2)
     else:
-        from halflife.training.loop import use_one_core
+        from halflife.training.ranks import use_one_core
 
         os.sched_setaffinity(0, {cores[hvd.local_rank()]})
         use_one_core()
@@ -77,10 +77,10 @@ def run(contestant: str, folder: Path) -> None:
     task = task_of(folder, folder / contestant, contestant)
     trainer = loop.Trainer(task)
     end = task.validation_start
-    first = next(trainer._batches(end, trainer.at.epoch))
+    first = next(trainer.population.batches(end, trainer.at.epoch))
     if contestant in IN_MEMORY:
-        batches = list(trainer._batches(end, trainer.at.epoch))
-        trainer._batches = lambda *_: iter(batches)  # type: ignore[method-assign]
+        batches = list(trainer.population.batches(end, trainer.at.epoch))
+        trainer.population.batches = lambda *_: iter(batches)  # type: ignore[method-assign]
     if contestant == "not_ahead":
         loop._made_ahead = lambda batches: batches
     if contestant == "keras_fit":

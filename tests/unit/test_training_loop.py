@@ -22,7 +22,8 @@ from halflife.model import artifact
 from halflife.model.batch import Batch
 from halflife.training import launch
 from halflife.training.champion import Contestant
-from halflife.training.loop import Trainer, _made_ahead, common_digest, train_rank, use_one_core
+from halflife.training.loop import Trainer, _made_ahead, train_rank
+from halflife.training.ranks import common_digest, use_one_core
 from halflife.training.step import Step, _optimizer, learning_rate
 from halflife.training.task import RankResult, Rival, TrainingTask
 from halflife.training.validation import Validator, figures
@@ -100,9 +101,10 @@ def test_the_champion_from_its_files_scores_as_the_network_that_was_published(ro
     task = task_in(tmp_path / "work", rows, epochs=2)
     trainer = Trainer(task)
     trainer.publish(trainer.run())
-    expected = figures(Validator(trainer.network, task.train).sums(trainer.held_out), task.train.ranking_weight)
+    users = trainer.population.held_out
+    expected = figures(Validator(trainer.network, task.train).sums(users), task.train.ranking_weight)
     champion = Contestant(artifact.load(task.model_directory), trainer.items, task.model.horizon_days)
-    loss, midnights, ndcg, sessions = champion.sums(trainer.held_out)
+    loss, midnights, ndcg, sessions = champion.sums(users)
     assert midnights > 40
     assert loss / midnights == pytest.approx(expected["validation_loss"], rel=1e-4)
     assert ndcg / sessions == pytest.approx(expected["validation_ndcg_at_10"], rel=1e-3)
@@ -175,7 +177,8 @@ def test_weights_that_catching_up_made_worse_are_not_published(
     metrics = trainer.run()
     assert metrics["caught_up"] == 0
     assert metrics["caught_up_objective"] > metrics["validation_objective"]
-    taken = figures(Validator(trainer.network, task.train).sums(trainer.held_out), task.train.ranking_weight)
+    users = trainer.population.held_out
+    taken = figures(Validator(trainer.network, task.train).sums(users), task.train.ranking_weight)
     assert taken["validation_loss"] == pytest.approx(metrics["validation_loss"], rel=1e-6)
     assert "the weights from before are taken" in lines(task)[-1]["message"]
     assert whole[1].metrics["caught_up"] == 1
@@ -188,8 +191,8 @@ def test_the_best_epoch_is_that_of_what_training_makes_small(
     told = [(2.0, 5.0), (1.9, 5.1), (2.1, 4.0), (2.2, 4.5)]
     found = ({"validation_loss": loss, "validation_objective": objective} for loss, objective in told)
     trainer = Trainer(task_in(tmp_path / "work", rows, patience=3))
-    plain = trainer._validate(trainer.held_out)
-    monkeypatch.setattr(trainer, "_validate", lambda _: {**plain, **next(found, {})})
+    plain = trainer._validate()
+    monkeypatch.setattr(trainer, "_validate", lambda: {**plain, **next(found, {})})
     assert trainer.run()["best_epoch"] == 2
     assert trainer.at.best["validation_loss"] == 2.1
 
@@ -255,17 +258,20 @@ def test_a_log_that_is_all_validation_is_refused(tmp_path: Path) -> None:
 
 def test_batches_take_from_every_shard_to_the_last_step(rows: Path, tmp_path: Path) -> None:
     trainer = Trainer(task_in(tmp_path / "work", rows))
-    assert trainer.users.sum() == 48
+    assert trainer.population.users.sum() == 48
     assert trainer.steps == 6
-    sizes = [[trainer._taken(s, step + 1) - trainer._taken(s, step) for s in range(4)] for step in range(6)]
-    assert np.sum(sizes, axis=0).tolist() == trainer.users.tolist()
+    sizes = [
+        [trainer.population.taken(s, step + 1) - trainer.population.taken(s, step) for s in range(4)]
+        for step in range(6)
+    ]
+    assert np.sum(sizes, axis=0).tolist() == trainer.population.users.tolist()
     assert all(4 < sum(step) < 12 for step in sizes)  # 8, and less than one more or less of each shard
 
 
 def test_no_example_is_cut_before_its_varied_history_begins(rows: Path, tmp_path: Path) -> None:
     varied = {"crop": 0.9, "drop": 0.9, "jitter_seconds": 30 * 86_400.0}
     trainer = Trainer(task_in(tmp_path / "work", rows, augmentation=varied))
-    batches = list(trainer._batches(AS_OF, epoch=1))
+    batches = list(trainer.population.batches(AS_OF, epoch=1))
     assert sum(len(batch.cuts.length) for batch in batches) > 20
     for batch in batches:
         assert (batch.cuts.length > 0).all()

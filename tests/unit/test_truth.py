@@ -15,7 +15,8 @@ from halflife.model import artifact
 from halflife.model.artifact import Model
 from halflife.synthetic import SHOP, SyntheticLog, generate
 from halflife.training.examples import History
-from halflife.training.loop import train_rank, use_one_core
+from halflife.training.loop import train_rank
+from halflife.training.ranks import use_one_core
 from halflife.training.task import TrainingTask
 from synthetic_histories import end_of, histories_of
 from training_log import row_of, write_rows

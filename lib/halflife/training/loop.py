@@ -1,18 +1,15 @@
 """The training function that every Horovod rank runs, whoever launched it.
 
-The users are shared out to `train.shards` virtual shards, and the ranks read the shards. A step takes from each shard
-its share of the shard's users, so a batch of all ranks is the same whatever their number, every shard ends with the
-last step, and all ranks take the same number of steps: a rank without rows adds empty batches.
+Epochs up to the validation days, the best of them kept, the champion met, and then the held-out days caught up on;
+population.py says what a batch is, step.py what a step does.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,35 +18,27 @@ import horovod.tensorflow as hvd
 import keras
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from halflife.decay import SECONDS_PER_DAY
-from halflife.errors import HalflifeError, InputMissingError
+from halflife.errors import HalflifeError
 from halflife.model import artifact
 from halflife.model.artifact import Model
 from halflife.model.batch import Batch
-from halflife.model.network import Network
-from halflife.training import feed, law
-from halflife.training.augmentation import augmented
-from halflife.training.batches import batch_of
+from halflife.training import law
 from halflife.training.champion import Contestant
 from halflife.training.checkpoint import Checkpoints, Position
-from halflife.training.devices import assigned_gpus, gpu_of
-from halflife.training.examples import History, random_cuts
 from halflife.training.initial import (
-    ITEM_SUMS,
-    ItemCounts,
-    count_items,
     follow_counts,
     new_network,
     start_network,
 )
+from halflife.training.population import Population
+from halflife.training.ranks import common_digest, largest, summed, use_one_core
 from halflife.training.step import Step
-from halflife.training.stretch import Stretches
 from halflife.training.task import ProgressFile, RankResult, TrainingTask
 from halflife.training.tracking import Tracker
-from halflife.training.validation import ValidationUsers, Validator, figures
+from halflife.training.validation import Validator, figures
 
 # Of the time before the first cut, how much is history only: the first examples need something to look back on.
 HISTORY_SHARE = 0.15
@@ -77,20 +66,6 @@ def train_rank(task: TrainingTask) -> RankResult:
     return RankResult(hvd.rank(), metrics, digest)
 
 
-def use_one_core() -> None:
-    """Keep a CPU rank to its core, or give a GPU rank the device that is its own (devices.py).
-
-    Raises ConfigError where there is none for it.
-    """
-    devices = tf.config.list_physical_devices("GPU")
-    if devices:
-        mine = gpu_of(len(devices), hvd.local_rank(), hvd.local_size(), assigned_gpus())
-        tf.config.set_visible_devices(devices[mine], "GPU")
-        return
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-
-
 class Trainer:
     """The state of one rank's training."""
 
@@ -99,14 +74,10 @@ class Trainer:
         self.items = pd.read_parquet(task.items)
         self.progress = ProgressFile(task.progress_file if hvd.rank() == 0 else None)
         self.tracker = Tracker(task) if hvd.rank() == 0 else None
-        self.shards = feed.shards_with_rows(task.rows, task.train.shards)
-        self.users = np.zeros(self.shards)
-        self.first_seconds = task.as_of_seconds
-        self.held_out, self.tuning, self.unseen = ValidationUsers(), ValidationUsers(), ValidationUsers()
-        self.counts, self.counts_before = self._read_through()
+        self.population = Population(task, len(self.items))
         self.network = new_network(task.model, self.items, len(task.event_types), task.sequence_length)
-        start_network(self.network, self.counts, task.model.half_life_days)
-        self.steps: int = math.ceil(self.users.sum() / task.train.users_per_batch)
+        start_network(self.network, self.population.counts, task.model.half_life_days)
+        self.steps = self.population.steps
         self.step = Step(self.network, task, self._steps_planned())
         self.validator = Validator(self.network, task.train)
         self.best: list[NDArray[Any]] = []
@@ -119,7 +90,7 @@ class Trainer:
         """Train until the held-out days are foreseen no better, keep the best epoch, and catch up on those days."""
         at = self.at
         if not at.start:
-            at.start = at.best = self._validate(self.held_out)
+            at.start = at.best = self._validate()
             self.best = self._copy()
         law_figures = self._law_figures()
         while not at.catching_up:
@@ -139,7 +110,7 @@ class Trainer:
 
     def publish(self, metrics: dict[str, float]) -> None:
         """Write the model on rank 0, and read it once the way the nightly job will."""
-        task, stretch = self.task, self._stretches(self.task.as_of_seconds)
+        task, stretch = self.task, self.population.stretches(self.network, self.task.as_of_seconds)
         if hvd.rank() == 0:
             told = {name: value for name, value in metrics.items() if name != "train_seconds"}
             self._saved(task.model_directory, task.as_of_seconds, stretch, told)
@@ -161,71 +132,13 @@ class Trainer:
         )
         return artifact.load(directory)
 
-    def _stretches(self, before: float) -> NDArray[np.float32] | None:
-        """The stretch of all users at a time, by their index, where the network has one; without events it is 0."""
-        if self.network.stretch is None:
-            return None
-        parts, stretches = [np.empty((0, 2))], Stretches(self.network)
-        for shard in self._own_shards():
-            users = self._histories(shard, COUNT_SEED, before)
-            parts.append(np.stack(stretches.of(users, before), axis=1))
-        # A float64 holds an index exactly.
-        found = hvd.allgather(tf.constant(np.concatenate(parts), dtype=tf.float64)).numpy()
-        stretch = np.zeros(int(found[:, 0].max(initial=-1)) + 1, dtype=np.float32)
-        stretch[found[:, 0].astype(np.int64)] = found[:, 1]
-        return stretch
-
-    def _own_shards(self) -> range:
-        return range(hvd.rank(), self.shards, hvd.size())
-
-    def _histories(self, shard: int, seed: int, before_seconds: float) -> Iterator[History]:
-        return feed.histories(
-            self.task.rows,
-            before_seconds=before_seconds,
-            shard=shard,
-            shards=self.shards,
-            seed=seed,
-            shuffle_rows=self.task.train.shuffle_rows,
-        )
-
-    def _read_through(self) -> tuple[ItemCounts, ItemCounts]:
-        """Count users, and items before the validation days and before those the law is tuned on; hold users out."""
-        task, starts = self.task, (self.task.validation_start, self.task.tuning_start)
-        counts = [np.zeros(ITEM_SUMS * (len(self.items) + 1) + 1) for _ in starts]
-        for shard in self._own_shards():
-            users = self._noted(shard)
-            while chunk := list(islice(users, USERS_PER_COUNT)):
-                for count, start in zip(counts, starts, strict=True):
-                    count += count_items(chunk, len(self.items), start).packed()
-        self.users = _summed(self.users)
-        self.first_seconds = -_largest(-self.first_seconds)
-        if _largest(len(self.held_out.midnights)) == 0:
-            raise InputMissingError(
-                f"{task.rows}: no user has events before the validation days, so there is nothing to learn from: "
-                "the log is too short for train.validation_days"
-            )
-        before_validation, before_tuning = (ItemCounts.unpacked(_summed(count)) for count in counts)
-        return before_validation, before_tuning
-
-    def _noted(self, shard: int) -> Iterator[History]:
-        """A shard's users, counted; the first of them held out as validation and tuning users."""
-        task, horizon = self.task, self.task.model.horizon_days
-        share = math.ceil(task.train.validation_users / self.shards)
-        for place, history in enumerate(self._histories(shard, COUNT_SEED, task.as_of_seconds), start=1):
-            self.users[shard] += 1
-            self.first_seconds = min([self.first_seconds, *history.seconds[:1]])
-            if place <= share:
-                self.held_out.add(history, task.validation_start, task.as_of_seconds, horizon, place)
-                self.tuning.add(history, task.tuning_start, task.validation_start, horizon, place)
-                self.unseen.add(history, task.unseen_start, task.as_of_seconds, horizon, place)
-            yield history
-
     def _law_figures(self) -> dict[str, float]:
         """The tuned half-life on the validation days."""
-        horizon = self.task.model.horizon_days
-        before, now = (np.exp(counts.log_rates[:-1]) * horizon for counts in (self.counts_before, self.counts))
+        users, horizon = self.population, self.task.model.horizon_days
+        counts = users.counts_before_tuning, users.counts
+        before, now = (np.exp(count.log_rates[:-1]) * horizon for count in counts)
         grid = self.task.train.gate_half_lives_days
-        found = law.tuned(self.tuning, self.held_out, (before, now), grid, horizon, _summed)
+        found = law.tuned(users.tuning, users.held_out, (before, now), grid, horizon, summed)
         return {"law_half_life_days": found.half_life_days, "law_loss": found.loss, "law_ndcg_at_10": found.ndcg}
 
     def _duel(self) -> dict[str, float]:
@@ -242,7 +155,8 @@ class Trainer:
         if task.unseen_start > task.validation_start:
             self._catch_up_aside(task.unseen_start)
         with TemporaryDirectory() as folder:
-            model = self._saved(Path(folder) / "model", task.unseen_start, self._stretches(task.unseen_start), {})
+            stretch = self.population.stretches(self.network, task.unseen_start)
+            model = self._saved(Path(folder) / "model", task.unseen_start, stretch, {})
         for variable, value in zip(self.step.variables(), before, strict=True):
             variable.assign(value)
         return {
@@ -253,7 +167,7 @@ class Trainer:
 
     def _unseen_figures(self, name: str, model: Model) -> dict[str, float]:
         scored = Contestant(model, self.items, self.task.model.horizon_days)
-        loss, midnights, ndcg, sessions = _summed(scored.sums(self.unseen))
+        loss, midnights, ndcg, sessions = summed(scored.sums(self.population.unseen))
         return {f"{name}_loss": loss / max(midnights, 1.0), f"{name}_ndcg_at_10": ndcg / max(sessions, 1.0)}
 
     def _catch_up_aside(self, end_seconds: float) -> None:
@@ -265,7 +179,7 @@ class Trainer:
         self.progress.report("train", self._steps_done(), self._steps_planned(), "catches up to meet the champion")
         self._count_held_out_days(end_seconds)
         for epoch in range(learned + 1, learned + 1 + self.task.train.catch_up_epochs):
-            for step, batch in enumerate(_made_ahead(self._batches(end_seconds, epoch))):
+            for step, batch in enumerate(_made_ahead(self.population.batches(end_seconds, epoch))):
                 self.step.take(batch, epoch, step)
 
     def _settle(self) -> dict[str, float]:
@@ -275,7 +189,7 @@ class Trainer:
         what is published would know nothing of them; days that were just learned from show at least that nothing
         went wrong.
         """
-        best, now = self.at.best, self._validate(self.held_out)
+        best, now = self.at.best, self._validate()
         caught_up = now["validation_objective"] <= best["validation_objective"]
         if not caught_up:
             self._restore(self.best)
@@ -297,7 +211,7 @@ class Trainer:
     def _pass(self, end_seconds: float) -> None:
         """Take the steps that are left of the epoch, on examples whose targets end by `end_seconds`."""
         at, every = self.at, self.task.train.checkpoint_steps
-        for batch in _made_ahead(self._batches(end_seconds, at.epoch, at.step)):
+        for batch in _made_ahead(self.population.batches(end_seconds, at.epoch, at.step)):
             self.lost += self.step.take(batch, at.epoch, at.step)
             at.step += 1
             if at.step % STEPS_PER_REPORT == 0 or at.step == self.steps:
@@ -307,36 +221,11 @@ class Trainer:
                 self._save()
         self._add_up()
 
-    def _batches(self, end_seconds: float, epoch: int, begin: int = 0) -> Iterator[Batch]:
-        """This rank's part of the batches of an epoch from step `begin` on."""
-        train, horizon = self.task.train, self.task.model.horizon_days
-        last = end_seconds - horizon * SECONDS_PER_DAY
-        first = self.first_seconds + HISTORY_SHARE * (last - self.first_seconds)
-        users = {
-            shard: islice(self._histories(shard, train.seed + epoch, end_seconds), self._taken(shard, begin), None)
-            for shard in self._own_shards()
-        }
-        for step in range(begin, self.steps):
-            rows, seen, cuts = [], [], []
-            for shard, source in users.items():
-                for place in range(self._taken(shard, step), self._taken(shard, step + 1)):
-                    row, rng = next(source), np.random.default_rng([train.seed, epoch, shard, place])
-                    found = random_cuts(row, train.cuts_per_user, first, last, train.recency_days, rng)
-                    varied = augmented(row, train.augmentation, rng)
-                    rows.append(row)
-                    seen.append(varied)
-                    # A history that was made to begin later, or lost its events, knows nothing at the earlier cuts.
-                    cuts.append(found[found > varied.seconds[0]] if len(varied) else found[:0])
-            yield batch_of(seen, cuts, self.task.sequence_length, horizon, rows)
-
-    def _taken(self, shard: int, steps: int) -> int:
-        """How many of a shard's users the first `steps` steps of an epoch take: all shards end with the last step."""
-        return int(self.users[shard]) * steps // self.steps
-
     def _end_epoch(self) -> None:
         """Validate, keep the best weights, and go on to the next epoch or to catching up."""
         train, at = self.task.train, self.at
-        at.trained, now = _means(np.array([at.loss, at.order_loss, at.examples])), self._validate(self.held_out)
+        at.trained = _means(np.array([at.loss, at.order_loss, at.examples]))
+        now = self._validate()
         self._say(now)
         # What training makes small: the likelihood alone would stop before the order of items is learned.
         if now["validation_objective"] < at.best["validation_objective"]:
@@ -354,16 +243,12 @@ class Trainer:
         at = self.at
         at.epoch, at.step, at.loss, at.order_loss, at.examples = at.epoch + 1, 0, 0.0, 0.0, 0.0
 
-    def _validate(self, users: ValidationUsers) -> dict[str, float]:
-        return figures(_summed(self.validator.sums(users)), self.task.train.ranking_weight)
+    def _validate(self) -> dict[str, float]:
+        return figures(summed(self.validator.sums(self.population.held_out)), self.task.train.ranking_weight)
 
     def _count_held_out_days(self, end: float) -> None:
         """Let new items and new habits of the held-out days before `end` into the model."""
-        items = len(self.items)
-        counts = np.zeros_like(self.counts.packed())
-        for shard in self._own_shards():
-            counts += count_items(self._histories(shard, COUNT_SEED, end), items, end).packed()
-        follow_counts(self.network, self.counts, ItemCounts.unpacked(_summed(counts)))
+        follow_counts(self.network, self.population.counts, self.population.counts_until(end))
 
     def _say(self, now: dict[str, float]) -> None:
         message = (
@@ -378,7 +263,7 @@ class Trainer:
 
     def _add_up(self) -> None:
         """Bring this rank's losses into the position, which is the same on all ranks."""
-        loss, order_loss, examples = _summed(self.lost)
+        loss, order_loss, examples = summed(self.lost)
         if not math.isfinite(loss + order_loss):
             raise HalflifeError(
                 f"training diverged in epoch {self.at.epoch}: the loss is no number any more; lower "
@@ -400,7 +285,7 @@ class Trainer:
         """Go on from the checkpoint that is there, or start with equal weights. Every rank reads it by itself."""
         found = None if self.checkpoints is None else self.checkpoints.load()
         steps = -1 if found is None else found[0].epoch * self.steps + found[0].step
-        if _largest(steps) != -_largest(-steps):
+        if largest(steps) != -largest(-steps):
             raise HalflifeError(f"{self.task.keep}: the ranks see different checkpoints; is the folder shared by all?")
         variables = self.step.variables()
         if found is None:
@@ -431,21 +316,6 @@ def _made_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
             yield batch
 
 
-def common_digest(network: Network) -> str:
-    """sha256 of all weights. Raises HalflifeError where the ranks do not hold the same."""
-    digest = hashlib.sha256()
-    for variable in network.weights:
-        digest.update(variable.numpy().tobytes())
-    everyone = hvd.allgather(tf.constant(np.frombuffer(digest.digest(), dtype=np.uint8)[None])).numpy()
-    others = np.flatnonzero((everyone != everyone[0]).any(axis=1)).tolist()
-    if others:
-        raise HalflifeError(
-            f"the weights of rank {', '.join(map(str, others))} are not those of rank 0, so this is no one model: is "
-            "TensorFlow the same on all hosts? Nothing was published"
-        )
-    return digest.hexdigest()
-
-
 def _means(sums: NDArray[np.float64]) -> dict[str, float]:
     """Both training losses of an example, from their sums and the number of examples."""
     loss, order_loss, examples = sums
@@ -454,13 +324,3 @@ def _means(sums: NDArray[np.float64]) -> dict[str, float]:
 
 def _words(means: dict[str, float]) -> str:
     return f"loss {means['train_loss']:.4f} and {means['train_order_loss']:.4f} of the order of items"
-
-
-def _summed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    total: NDArray[np.float64] = hvd.allreduce(tf.constant(values, dtype=tf.float64), op=hvd.Sum).numpy()
-    return total
-
-
-def _largest(value: float) -> Any:
-    """Largest value over ranks, of the same kind."""
-    return type(value)(hvd.allgather(tf.constant([float(value)], dtype=tf.float64)).numpy().max())
