@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from halflife import schemas
-from halflife.histories.files import SCHEMAS
+from halflife.histories.files import FORMS
 from halflife.histories.sessions import Rules
 from halflife.histories.walk import Settings, walk
 
@@ -192,7 +192,7 @@ def _name(event: Event, copy: int) -> str:
 
 def settings(root: Path, name: str = "first", **changes: Any) -> Settings:
     """Of a walk that writes into folders below a root."""
-    folders = {table: str(root / name / table) for table in SCHEMAS}
+    folders = {table: str(root / name / table) for table in FORMS}
     for folder in folders.values():
         Path(folder).mkdir(parents=True, exist_ok=True)
     items = pa.table({"item_id": ITEMS})

@@ -22,7 +22,7 @@ from halflife.histories import rows as history
 from halflife.histories import sequences
 from halflife.histories.context import context_of
 from halflife.histories.derive import derive
-from halflife.histories.files import SCHEMAS
+from halflife.histories.files import FORMS
 from halflife.histories.past import Past
 from halflife.histories.rows import PUBLISHED, TONIGHT
 from halflife.histories.walk import ACTIVE, LISTING, Settings, bucket_of, walk
@@ -108,7 +108,7 @@ def test_each_file_is_listed_and_holds_the_rows_of_its_part_in_order(tmp_path: P
     assert [bucket_of(part) for part in parts] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("table_name", SCHEMAS)
+@pytest.mark.parametrize("table_name", FORMS)
 def test_files_have_the_types_that_the_schemas_name(tmp_path: Path, table_name: str) -> None:
     walked(random_log(3), told := settings(tmp_path))
     for path in Path(told.folders[table_name]).iterdir():

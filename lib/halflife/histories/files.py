@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -13,20 +14,25 @@ import pyarrow.parquet as pq
 
 from halflife.histories import sequences, tables
 
-SCHEMAS: Final = {
-    "events": tables.EVENTS,
-    "sessions": tables.SESSIONS,
-    "sequences": sequences.SCHEMA,
-    "active_sequences": sequences.SCHEMA,
-}
-# Of active sequences each bucket has a row group of its own: one file has those of many.
-ROW_GROUP_BYTES: Final = {"events": 1 << 24, "sessions": 1 << 24, "sequences": 1 << 24, "active_sequences": 1}
+
+@dataclass(frozen=True)
+class Form:
+    """How a table's rows lie in its files."""
+
+    schema: pa.Schema
+    codec: Mapping[str, Any]
+    row_group_bytes: int = 1 << 24
+
+
+SMALL: Final = {"compression": "zstd", "compression_level": 1}
 # Sequences are written again with every night of their users: there time counts for more than size.
-CODECS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "events": {"compression": "zstd", "compression_level": 1},
-    "sessions": {"compression": "zstd", "compression_level": 1},
-    "sequences": {"compression": "lz4"},
-    "active_sequences": {"compression": "lz4"},
+FAST: Final = {"compression": "lz4"}
+FORMS: Final = {
+    "events": Form(tables.EVENTS, SMALL),
+    "sessions": Form(tables.SESSIONS, SMALL),
+    "sequences": Form(sequences.SCHEMA, FAST),
+    # Each bucket has a row group of its own: one file has those of many.
+    "active_sequences": Form(sequences.SCHEMA, FAST, row_group_bytes=1),
 }
 # Least and greatest values of all columns would cost a fifth of the time; readers look for those of time and user.
 STATISTICS: Final = ("user_index", "event_time", "start_time", "end_time")
@@ -36,16 +42,16 @@ class _File:
     """A file that is being written; rows wait until they are enough for a row group."""
 
     def __init__(self, path: Path, table: str) -> None:
-        schema = SCHEMAS[table]
+        form = FORMS[table]
         self.path, self.rows = path, 0
-        self._group_bytes = ROW_GROUP_BYTES[table]
+        self._group_bytes = form.row_group_bytes
         self._writer = pq.ParquetWriter(
             path,
-            schema,
-            use_dictionary=[field.name for field in schema if pa.types.is_dictionary(field.type)],
+            form.schema,
+            use_dictionary=[field.name for field in form.schema if pa.types.is_dictionary(field.type)],
             write_statistics=list(STATISTICS),
             store_schema=False,  # so that readers see plain text where we have dictionaries
-            **CODECS[table],
+            **form.codec,
         )
         self._waiting: list[pa.Table] = []
 
