@@ -21,7 +21,7 @@ from halflife.model.artifact import Model
 from halflife.model.batch import Batch
 from halflife.model.content import ItemContent
 from halflife.model.features import encoder_input
-from halflife.model.network import ORDER_SLOPE, Network, Stretch
+from halflife.model.network import ORDER_SLOPE, Network, stretch_shares
 from halflife.model.recurrent import fused_lstm
 from halflife.scoring import pairs
 from halflife.training.batches import batch_of
@@ -137,7 +137,8 @@ def test_jumps_of_numpy_and_tensorflow_agree(network: Network, model: Model) -> 
     if network.stretch is not None:
         rho = stretches_of(network, [history(1, AT)])
         assert abs(rho[0]) > 0.01
-        expected *= network.stretch.factors(rho).numpy()
+        shares = stretch_shares(np.repeat(rho, len(expected)), network.half_lives.days()).numpy()
+        expected = np.einsum("nj,njk->nk", expected, shares)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert (found > 0).all() == network.architecture.memory
 
@@ -145,14 +146,6 @@ def test_jumps_of_numpy_and_tensorflow_agree(network: Network, model: Model) -> 
 def test_users_who_came_after_training_have_no_stretch(network: Network, model: Model) -> None:
     found = model.jumps({**event_columns(1), "user_index": np.full(len(history(1)), 7)})
     np.testing.assert_allclose(found, network.jumps(*_jump_inputs(history(1))), rtol=1e-4)
-
-
-def test_a_slower_user_keeps_more_for_long() -> None:
-    fresh = Stretch(ARCHITECTURE.half_lives_days)
-    np.testing.assert_allclose(fresh.factors(np.zeros(2, dtype=np.float32)), np.ones((2, 3)))
-    slow, fast = fresh.factors(np.array([1.0, -1.0], dtype=np.float32)).numpy()
-    assert (np.diff(slow) > 0).all()
-    np.testing.assert_allclose(slow * fast, 1, rtol=1e-5)
 
 
 def test_start_is_the_classical_law() -> None:

@@ -85,7 +85,6 @@ class Architecture(BaseModel):
             "items/log_amplitude": (rows,),
             "items/jump_inputs": (rows, ITEM_FEATURES + self.item_traits),
             **{f"content/{name}": shape for name, shape in self.tower_shapes().items()},
-            **({"stretch/tilt": (channels,)} if self.stretch else {}),
             "jump/hidden_kernel": (self.jump_inputs, self.jump_units),
             "jump/hidden_bias": (self.jump_units,),
             "jump/kernel": (self.jump_units, channels),

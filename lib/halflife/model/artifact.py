@@ -26,6 +26,7 @@ from halflife.model.features import EncoderInput, encoder_input, event_features
 from halflife.model.forward import Forward
 from halflife.model.lanes import times
 from halflife.model.manifest import RETRAIN, Manifest, catalogue_digest
+from halflife.model.stretching import stretched
 
 Matrix = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
@@ -109,9 +110,9 @@ class Model:
         w = self._weights
         inputs = np.concatenate([features, types, w["items/jump_inputs"][rows]], axis=1)
         rates = np.minimum(self._log_rates(inputs) + w["items/log_amplitude"][rows][:, None], LARGEST_LOG_RATE)
-        if self._architecture().stretch:
-            rates += self._stretch(events["user_index"])[:, None] * w["stretch/tilt"]
         jumps: NDArray[np.float64] = strength * np.exp(rates.astype(np.float64))
+        if self._architecture().stretch:
+            return stretched(jumps, self._stretch(events["user_index"]), self.half_lives_days)
         return jumps
 
     @property

@@ -15,7 +15,7 @@ from halflife.decay import LN2
 from halflife.model.batch import Batch, Pairs, Sessions, Targets
 from halflife.model.encoder import Tensor
 from halflife.model.features import EncoderInput
-from halflife.model.network import Network
+from halflife.model.network import Network, stretch_shares
 
 # Keeps the logarithm finite where an item has neither popularity nor memory.
 LEAST_STRENGTH = 1e-9
@@ -111,20 +111,26 @@ def _vectors_at(network: Network, readouts: Tensor, days_since_last: Tensor) -> 
 
 def pair_channels(network: Network, batch: Batch) -> Tensor:
     """Expected strength from memory of each (cut, item) pair over the horizon, negative events subtracted: (P, K)."""
-    channels = _unstretched(network, batch)
+    jumps, decayed = _terms(network, batch)
     if network.stretch is None:
-        return channels
-    factors = network.stretch.factors(network.stretch(batch.users.pace, batch.users.events))
-    return channels * tf.gather(factors, batch.pairs.cut)
+        return _of_pairs(jumps * decayed, batch)
+    rho = network.stretch(batch.users.pace, batch.users.events)
+    shares = tf.gather(stretch_shares(rho, network.half_lives.days()), batch.pairs.cut)
+    return tf.reduce_sum(_of_pairs(jumps[:, :, None] * decayed[:, None], batch) * shares, axis=1)
 
 
-def _unstretched(network: Network, batch: Batch) -> Tensor:
+def _terms(network: Network, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Of each (cut, event): the signed jumps of a user without a stretch, and the integrals of their decay, (M, K)."""
     history = batch.history
     jumps = network.jumps(history.features, history.item, history.type, history.strength)
     signed = tf.sign(history.strength)[:, None] * jumps
-    weights = decay_integral(history.term_age_days, network.half_lives.days(), network.architecture.horizon_days)
-    terms = tf.gather(signed, history.term_event) * weights
-    return tf.math.unsorted_segment_sum(terms, history.term_pair, tf.shape(batch.pairs.cut)[0])
+    decayed = decay_integral(history.term_age_days, network.half_lives.days(), network.architecture.horizon_days)
+    return tf.gather(signed, history.term_event), decayed
+
+
+def _of_pairs(terms: Tensor, batch: Batch) -> Tensor:
+    """Sums of terms (M, ...) over each (cut, item) pair, (P, ...)."""
+    return tf.math.unsorted_segment_sum(terms, batch.history.term_pair, tf.shape(batch.pairs.cut)[0])
 
 
 def stretched_likelihoods(network: Network, batch: Batch, stretches: Tensor) -> Tensor:
@@ -132,9 +138,9 @@ def stretched_likelihoods(network: Network, batch: Batch, stretches: Tensor) -> 
 
     Up to what is the same for all stretches: what affinity adds to all items.
     """
-    assert network.stretch is not None
-    factors = network.stretch.factors(stretches)
-    memory = tf.matmul(_unstretched(network, batch), factors, transpose_b=True)
+    jumps, decayed = _terms(network, batch)
+    shares = stretch_shares(stretches, network.half_lives.days())
+    memory = tf.einsum("pjk,gjk->pg", _of_pairs(jumps[:, :, None] * decayed[:, None], batch), shares)
     vectors, targets, pairs = user_vectors(network, batch.cuts), batch.targets, batch.pairs
     affinity = _affinity(network, vectors, targets.cut, targets.item)
     remembered = tf.gather(tf.pad(memory, [[0, 1], [0, 0]]), targets.pair)

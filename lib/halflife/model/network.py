@@ -12,9 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from halflife.decay import LN2
 from halflife.model.architecture import ITEM_FEATURES, LONGEST_DAYS, PACE_FEATURES, SHORTEST_DAYS, Architecture
 from halflife.model.content import ItemContent
 from halflife.model.encoder import Encoder, Tensor, Weights, encoder_weights
+from halflife.model.stretching import LEAST_STEP
 
 STRETCH_PRIOR_EVENTS: Final = 20.0
 # Where the slope of the order starts: at what ranks best by strengths of the likelihood alone (Complete Journey).
@@ -167,32 +169,29 @@ class Jump(keras.layers.Layer):  # type: ignore[misc]
 class Stretch(keras.layers.Layer):  # type: ignore[misc]
     """A user's stretch rho within -1..1, from the user's pace; towards 0 the fewer events it is known from.
 
-    It multiplies the jumps of channel k by exp(rho tilt_k): more of a slow user's strength goes to long half-lives.
-    Half-lives stay those of all users, so memory is added up and read as without it (DESIGN properties 1 to 5). A
-    model keeps each user's rho as of its training (training.stretch: there the whole history has its say, in -2..2), 0
-    for users who came later. One channel leaves nothing to tilt.
+    The user's half-lives are h_k 2^rho, out of those that all users share: see `stretching.stretched`. A model keeps
+    each user's rho as of its training (training.stretch: there the whole history has its say, in -2..2), 0 for users
+    who came later. One channel leaves nothing to stretch.
     """
 
-    def __init__(self, half_lives_days: tuple[float, ...], name: str = "stretch") -> None:
+    def __init__(self, name: str = "stretch") -> None:
         super().__init__(name=name)
-        logs = np.log(half_lives_days)
-        span = max(float(np.ptp(logs)), 1e-9) / 2
-        # No user is stretched at the start; a stretch of 1 would then be worth a factor e at the longest half-life.
+        # No user is stretched at the start.
         self.pace_weights = self.add_weight(name="pace_weights", shape=(PACE_FEATURES,), initializer="zeros")
-        self.tilt = self.add_weight(
-            name="tilt",
-            shape=(len(half_lives_days),),
-            initializer=keras.initializers.Constant((logs - (logs.max() + logs.min()) / 2) / span),
-        )
 
     def call(self, pace: Tensor, events: Tensor) -> Tensor:
         """Paces (n, PACE_FEATURES) and numbers of events (n,) give rho (n,)."""
         known = events / (events + STRETCH_PRIOR_EVENTS)
         return tf.tanh(tf.linalg.matvec(pace, self.pace_weights.value)) * known
 
-    def factors(self, rho: Tensor) -> Tensor:
-        """What rho (n,) multiplies jumps by: (n, K)."""
-        return tf.exp(rho[:, None] * self.tilt.value)
+
+def stretch_shares(rho: Tensor, half_lives_days: Tensor) -> Tensor:
+    """The shares of `stretching.stretched`: rho (n,) and half-lives (K,) give (n, K, K), of channel j's jump in k."""
+    logs = tf.math.log(half_lives_days) / LN2
+    steps = tf.maximum(logs[1:] - logs[:-1], LEAST_STEP)
+    passed = tf.clip_by_value((rho[:, None, None] + logs[:, None] - logs[:-1]) / steps, 0.0, 1.0)
+    ends = [[0, 0], [0, 0], [1, 0]], [[0, 0], [0, 0], [0, 1]]
+    return tf.pad(passed, ends[0], constant_values=1.0) - tf.pad(passed, ends[1])
 
 
 class Network(keras.Model):  # type: ignore[misc]
@@ -208,7 +207,7 @@ class Network(keras.Model):  # type: ignore[misc]
         self.half_lives = HalfLives(architecture.half_lives_days)
         self.items = ItemParameters(architecture, content)
         self.jump = Jump(architecture)
-        self.stretch = Stretch(architecture.half_lives_days) if architecture.stretch else None
+        self.stretch = Stretch() if architecture.stretch else None
         self.encoder = Encoder(architecture, dropout)
         start = keras.initializers.Constant(np.log(ORDER_SLOPE))
         self.log_order_slope = self.add_weight(name="log_order_slope", shape=(), initializer=start)
@@ -226,5 +225,4 @@ class Network(keras.Model):  # type: ignore[misc]
         """Every array that the nightly job needs, by name."""
         jump = {f"jump/{weight.name}": weight.numpy() for weight in self.jump.weights}
         half_lives = {"half_lives_days": self.half_lives.days().numpy()}
-        stretch = {} if self.stretch is None else {"stretch/tilt": self.stretch.tilt.numpy()}
-        return {**half_lives, **self.items.folded(), **jump, **stretch, **encoder_weights(self.encoder)}
+        return {**half_lives, **self.items.folded(), **jump, **encoder_weights(self.encoder)}
