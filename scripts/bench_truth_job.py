@@ -20,6 +20,7 @@ from scipy.stats import spearmanr
 
 from halflife import config as configuration
 from halflife.command import Job
+from halflife.decay import decay_integral
 from halflife.memory import Pace
 from halflife.model import artifact
 from halflife.model.artifact import Model
@@ -52,11 +53,16 @@ def main() -> None:
 
 
 def half_lives(job: Job, model: Model, users: pd.DataFrame, types: pd.DataFrame) -> dict[str, float]:
-    """Rank correlations over users, and over users and event types: the mean half-life of their events' memory."""
+    """Rank correlations over users, and over users and event types: the mean half-life of what their events add.
+
+    To the strength that a night expects over the horizon, that is: rates within the hour are little of it, and no more
+    than that little is learned of them.
+    """
     events = job.warehouse.read(job.spark, "events", job.as_of).where(F.col("strength") > 0)
     rows = events.select("user_id", "user_index", *EVENT_COLUMNS).toPandas()
     jumps = model.jumps({name: rows[name].to_numpy() for name in ("user_index", *EVENT_COLUMNS)})
-    rows["days"] = np.log2(halving_days(jumps, model.half_lives_days))
+    added = jumps * decay_integral(0.0, model.half_lives_days, model.horizon_days)
+    rows["days"] = np.log2(halving_days(added, model.half_lives_days))
     rows["stretch"] = np.log2(users.set_index("user_id")["stretch"])[rows["user_id"]].to_numpy()
     rows["true"] = rows["stretch"] + np.log2(types["half_life_days"].to_numpy())[rows["type_index"]]
     of_pair = rows.groupby(["user_id", "type_index"])[["days", "true"]].mean()
@@ -73,13 +79,13 @@ def half_lives(job: Job, model: Model, users: pd.DataFrame, types: pd.DataFrame)
     }
 
 
-def halving_days(jumps: Floats, half_lives_days: Floats) -> Floats:
-    """The time until a memory of jumps (n, K) has halved, (n,), by bisection."""
-    low, high = np.zeros(len(jumps)), np.full(len(jumps), LONGEST_DAYS)
-    half = jumps.sum(axis=1) / 2
+def halving_days(sums: Floats, half_lives_days: Floats) -> Floats:
+    """The time until a sum over channels (n, K) has halved, (n,), by bisection."""
+    low, high = np.zeros(len(sums)), np.full(len(sums), LONGEST_DAYS)
+    half = sums.sum(axis=1) / 2
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        more = (jumps * np.exp2(-middle[:, None] / half_lives_days)).sum(axis=1) > half
+        more = (sums * np.exp2(-middle[:, None] / half_lives_days)).sum(axis=1) > half
         low, high = np.where(more, middle, low), np.where(more, high, middle)
     return (low + high) / 2
 
