@@ -170,8 +170,8 @@ class Stretch(keras.layers.Layer):  # type: ignore[misc]
     """A user's stretch rho within -1..1, from the user's pace; towards 0 the fewer events it is known from.
 
     The user's half-lives are h_k 2^rho, out of those that all users share: see `stretching.stretched`. A model keeps
-    each user's rho as of its training (training.stretch: there the whole history has its say, in -2..2), 0 for users
-    who came later. One channel leaves nothing to stretch.
+    each user's rho as of its training (training.stretch: there the whole history has its say), 0 for users who came
+    later. One channel leaves nothing to stretch.
     """
 
     def __init__(self, name: str = "stretch") -> None:
