@@ -55,7 +55,8 @@ def ask(store: Warehouse, before: date, users: Iterable[str], events: Iterable[t
     digests = [_digest(SEPARATOR.join(event)) for event in single]
     everyone = sorted({*named, *(user for user, _ in single)})
     path = store.root / FOLDER / f"{uuid.uuid4().hex}.json"
-    _write(store, path, Request(before.isoformat(), [*map(_digest, named)], digests, everyone))
+    with store.lock():
+        _replace(path, Request(before.isoformat(), [*map(_digest, named)], digests, everyone))
     return path
 
 
@@ -92,31 +93,43 @@ def erase(store: Warehouse, made: date) -> None:
     """Remove the users of all requests from every night but the one of sessionize `made` without them; then their ids.
 
     Rows with their id or index go; in `users` their index stays and loses its id, and in `quarantine` a text that holds
-    an id goes. Runs that were published and replaced are removed whole. May be killed and run again. Raises
-    PublishConflictError where another run publishes a night meanwhile.
+    an id goes. Runs that were published and replaced are removed whole. A run of another job that began before it is
+    not published after it, and what was published meanwhile is looked at as well. May be killed and run again. Raises
+    PublishConflictError where another run publishes a night while it is rewritten.
     """
+    clean = {store.night_link("sessionize", made).resolve()}
     for path, request in requests(store).items():
-        if not request.erase:
-            continue
-        users = pa.array(request.erase, pa.string())
-        nights = [published for published in store.published() if published != ("sessionize", made)]
-        indexes = _indexes(store, [night for job, night in nights if job == "sessionize"], users)
+        if request.erase:
+            _erase(store, path, request, clean)
+
+
+def _erase(store: Warehouse, path: Path, request: Request, made: set[Path]) -> None:
+    """Carry out one request; the runs `made` hold none of its users."""
+    users, indexes, clean = pa.array(request.erase, pa.string()), set[int](), set(made)
+    while request.erase:
+        nights = [night for night in store.published() if store.night_link(*night).resolve() not in clean]
+        indexes |= _indexes(store, [night for job, night in nights if job == "sessionize"], users)
         amended: Amended = {}
+        without = partial(_without, users=users, indexes=pa.array(sorted(indexes), pa.int32()))
         # The indexes come from sessionize's tables, which are the last to lose them: so this can be killed.
         for job, night in sorted(nights, key=lambda published: published[0] == "sessionize"):
-            amend(store, job, night, partial(_without, users=users, indexes=indexes), amended)
+            clean.add(amend(store, job, night, without, amended))
         store.drop_replaced()
-        _write(store, path, replace(request, erase=[]))
+        with store.lock():
+            if store.current_runs() <= clean:
+                store.mark_erased()
+                request = replace(request, erase=[])
+                _replace(path, request)
 
 
-def _indexes(store: Warehouse, nights: Iterable[date], users: pa.Array) -> pa.Array:
+def _indexes(store: Warehouse, nights: Iterable[date], users: pa.Array) -> set[int]:
     """The indexes that the tables of nights have for users."""
     found: set[int] = set()
     for night in nights:
         for file in store.files("users", night):
             table = pq.read_table(file.path)
             found.update(table.filter(pc.is_in(table["user_id"], users))["user_index"].to_pylist())
-    return pa.array(sorted(found), pa.int32())
+    return found
 
 
 def _without(table: str, path: Path, fresh: Path, *, users: pa.Array, indexes: pa.Array) -> bool:
@@ -167,13 +180,15 @@ def _digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _write(store: Warehouse, path: Path, request: Request) -> None:
-    """Write a request, whole or not at all; what a killed writer has left, which may hold ids, goes."""
-    with store.lock():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob("*.fresh"):
-            left.unlink()
-        fresh = path.with_suffix(".fresh")
-        fresh.write_text(json.dumps(asdict(request)), encoding="utf-8")
-        crash.point("forget: written")
-        fresh.replace(path)
+def _replace(path: Path, request: Request) -> None:
+    """Write a request, whole or not at all; what a killed writer has left, which may hold ids, goes.
+
+    The caller has the warehouse's lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob("*.fresh"):
+        left.unlink()
+    fresh = path.with_suffix(".fresh")
+    fresh.write_text(json.dumps(asdict(request)), encoding="utf-8")
+    crash.point("forget: written")
+    fresh.replace(path)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from halflife import cli, forgetting
-from halflife.warehouse import Warehouse
+from halflife import cli, crash, forgetting
+from halflife.errors import PublishConflictError
+from halflife.upkeep import verify
+from halflife.warehouse import Run, Warehouse
+from small_night import NIGHT, begun
 
 CONFIG = """\
 warehouse: {root}
@@ -58,3 +63,50 @@ def test_what_is_wrong_with_a_request_is_said(
     given = [argument.format(config=config) for argument in arguments]
     assert cli.main(["forget", "--config", str(config), "--before", "2026-01-02", *given]) == code
     assert message in capsys.readouterr().err
+
+
+def of_users(store: Warehouse, night: date, *users: str) -> Run:
+    """A run that has staged a row of each user."""
+    run = begun(store, "all", night)
+    run.path("metrics").mkdir()
+    pq.write_table(pa.table({"user_id": users}), run.path("metrics") / "part-0.parquet")
+    return run
+
+
+def users_in(store: Warehouse, night: date) -> list[str]:
+    found: list[str] = pq.read_table(store.path("metrics", night), partitioning=None)["user_id"].to_pylist()
+    return found
+
+
+def test_a_run_that_began_before_users_were_forgotten_is_not_published_after_it(tmp_path: Path) -> None:
+    store, next_night = Warehouse(tmp_path), NIGHT + timedelta(days=1)
+    store.publish(of_users(store, NIGHT, "anna", "ben"), {}, {})
+    late = of_users(store, next_night, "anna", "ben")
+    forgetting.ask(store, NIGHT, ["anna"], [])
+    forgetting.erase(store, made=NIGHT)
+    assert users_in(store, NIGHT) == ["ben"]
+    with pytest.raises(PublishConflictError, match="users were forgotten since this run began"):
+        store.publish(late, {}, {})
+    assert store.nights("evaluate") == [NIGHT]
+    store.publish(of_users(store, next_night, "ben"), {}, {})
+    assert users_in(store, next_night) == ["ben"]
+
+
+def test_what_is_published_while_users_are_removed_loses_them_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, next_night = Warehouse(tmp_path), NIGHT + timedelta(days=1)
+    store.publish(of_users(store, NIGHT, "anna", "ben"), {}, {})
+    meanwhile = [of_users(store, next_night, "anna", "carl")]
+    path = forgetting.ask(store, NIGHT, ["anna"], [])
+
+    def publish(point: str) -> None:
+        if point == "publish: switched" and meanwhile:
+            store.publish(meanwhile.pop(), {}, {})
+
+    monkeypatch.setattr(crash, "point", publish)
+    forgetting.erase(store, made=NIGHT)
+    assert (users_in(store, NIGHT), users_in(store, next_night)) == (["ben"], ["carl"])
+    assert forgetting.requests(store)[path].erase == []
+    assert list(verify.damages(store)) == []
+    assert len(store.runs()) == 2

@@ -19,8 +19,10 @@ Rewrite = Callable[[str, Path, Path], bool]
 Amended = dict[int, Path | None]
 
 
-def amend(store: Warehouse, job: str, as_of: date, rewrite: Rewrite, amended: Amended | None = None) -> None:
+def amend(store: Warehouse, job: str, as_of: date, rewrite: Rewrite, amended: Amended | None = None) -> Path:
     """Publish a night again with the files that `rewrite` writes anew in place of those they were, in one step.
+
+    Returns the folder of the run that the night is then.
 
     The manifest stays what it was but for these files; it keeps the digests that they were published with, by which
     the night is known. The former run stays until `drop_replaced`; a night without such a file is left alone. Raises
@@ -36,8 +38,10 @@ def amend(store: Warehouse, job: str, as_of: date, rewrite: Rewrite, amended: Am
             _amend_table(table, content, old / table, run, home / table, rewrite, amended)
             for table, content in manifest["tables"].items()
         ]
-        if any(changed):
-            store.make_current(run, {**manifest, "run_id": run_id})
+        if not any(changed):
+            return old
+        store.make_current(run, {**manifest, "run_id": run_id})
+        return home
 
 
 def _amend_table(

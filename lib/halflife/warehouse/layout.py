@@ -26,6 +26,7 @@ MANIFEST = "manifest.json"
 RUNS = "_runs"
 STAGING = "_staging"
 ID = "_id"
+ERASED = "_erased"
 
 # A reader skips row groups by their statistics: small enough that one user's rows are read in a millisecond.
 ROW_GROUP_BYTES = 1024 * 1024

@@ -32,6 +32,7 @@ class Run:
     directory: Path
     inputs: Mapping[str, Any]
     expected: str | None = field(repr=False)  # what the night's link pointed to when the run began
+    erased: str | None = field(repr=False)  # what Warehouse.erased was then
     lease: Lease = field(repr=False)  # says that its process lives: the folder of one that died may be removed
     linked: dict[Path, dict[str, Any]] = field(default_factory=dict, repr=False)  # files kept, as they were described
     returned: dict[str, set[str]] = field(default_factory=dict, repr=False)  # of a table whose tasks name their files

@@ -23,7 +23,7 @@ from halflife.errors import InputMissingError, PublishConflictError
 from halflife.escapes import redacted_tree
 from halflife.warehouse import lease
 from halflife.warehouse.code import code_version
-from halflife.warehouse.layout import ID, JOB_OF, MANIFEST, NIGHTLY, RUNS, STAGING, TABLES, schema_of
+from halflife.warehouse.layout import ERASED, ID, JOB_OF, MANIFEST, NIGHTLY, RUNS, STAGING, TABLES, schema_of
 from halflife.warehouse.manifest import (
     describe,
     drop_others,
@@ -49,11 +49,18 @@ class Warehouse:
         file = self.root / ID
         with self.lock():
             if not file.exists():
-                fresh = file.with_suffix(".fresh")
-                fresh.write_text(f"{uuid.uuid4().hex}\n", encoding="utf-8")
-                sync(fresh)
-                fresh.replace(file)
+                _draw(file)
         return file.read_text(encoding="utf-8").strip()
+
+    @property
+    def erased(self) -> str | None:
+        """What is drawn anew whenever users have been removed from all nights; None where that has never been."""
+        file = self.root / ERASED
+        return file.read_text(encoding="utf-8").strip() if file.exists() else None
+
+    def mark_erased(self) -> None:
+        """Users have been removed: what began before may hold them, and is not published. The caller has the lock."""
+        _draw(self.root / ERASED)
 
     def nights(self, job: str) -> list[date]:
         """Nights that a job has published, oldest first."""
@@ -179,7 +186,7 @@ class Warehouse:
         directory = self.root / STAGING / run_id
         held = lease.Lease(directory, wait=True)  # its name is new: whoever has it only looks whether it is dead
         directory.mkdir()
-        return Run(job, as_of, run_id, directory, inputs, expected, held)
+        return Run(job, as_of, run_id, directory, inputs, expected, self.erased, held)
 
     @contextmanager
     def staged(self, run: Run) -> Iterator[Run]:
@@ -222,7 +229,7 @@ class Warehouse:
         `seconds` are those of the job's stages, for the manifest, which holds inputs and config without their secrets.
 
         Raises AuditError where a table is missing or unreadable, and PublishConflictError where another run
-        published the night since this one began; in both cases nothing is changed.
+        published the night since this one began, or users were forgotten; nothing is changed then.
         """
         manifest = {
             "run_id": run.id,
@@ -255,6 +262,11 @@ class Warehouse:
                 raise PublishConflictError(
                     f"{run.job} {run.as_of}: another run published this night since this one began; "
                     "nothing was changed; run again to build on it"
+                )
+            if self.erased != run.erased:
+                raise PublishConflictError(
+                    f"{run.job} {run.as_of}: users were forgotten since this run began, and it may hold them; "
+                    "nothing was changed; run again"
                 )
             home = self.root / RUNS / run.id
             home.parent.mkdir(exist_ok=True)
@@ -305,6 +317,14 @@ class Warehouse:
         with (self.root / "_lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _draw(file: Path) -> None:
+    """Put a new id into a file, whole or not at all."""
+    fresh = file.with_suffix(".fresh")
+    fresh.write_text(f"{uuid.uuid4().hex}\n", encoding="utf-8")
+    sync(fresh)
+    fresh.replace(file)
 
 
 def _switch(link: Path, target: Path) -> None:
