@@ -37,8 +37,8 @@ from halflife.warehouse import Warehouse
 class Kill:
     """When a run is killed: at its crash point of this number (from 1), or after so many seconds."""
 
-    point: int | None = None
-    name: str = "any time"
+    point: int | None
+    name: str
     seconds: float = 0.0
 
     def __str__(self) -> str:

@@ -15,8 +15,10 @@ class Judged:
 
     def __init__(self, file: Path | None) -> None:
         self._file, self._code = file, _code()
-        lines = file.read_text(encoding="utf-8").splitlines() if file and file.exists() else []
-        found = (json.loads(line) for line in lines)
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file and file.exists() else []
+        if file and lines and not lines[-1].endswith("\n"):  # what a killed run has left is no line
+            file.write_text("".join(lines := lines[:-1]), encoding="utf-8")
+        found = map(json.loads, lines)
         self.violations: dict[str, list[str]] = {
             each["kill"]: each["violations"] for each in found if each["code"] == self._code
         }
@@ -29,6 +31,7 @@ class Judged:
 
 
 def _code() -> str:
-    """Digest of the library, the jobs and this harness."""
-    files = (path for folder in ("lib", "jobs", "scripts") for path in (HOME / folder).rglob("*.py"))
-    return digest_of([digest_of_file(path) for path in sorted(files)])
+    """Digest of the library, the jobs, their configs and all scripts."""
+    files = (path for folder in ("lib", "jobs", "conf", "scripts") for path in (HOME / folder).rglob("*"))
+    kept = (path for path in files if path.is_file() and "__pycache__" not in path.parts)
+    return digest_of([digest_of_file(path) for path in sorted(kept)])

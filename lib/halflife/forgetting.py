@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import partial, reduce
@@ -43,6 +43,7 @@ class Request:
     users: Sequence[str]  # digests of their ids
     events: Sequence[str]  # digests of user's and event's id
     erase: Sequence[str]  # ids of the users whose rows are still in earlier nights
+    indexes: Sequence[int] = ()  # the indexes that they had, from when the tables begin to lose their ids to the end
 
 
 def ask(store: Warehouse, before: date, users: Iterable[str], events: Iterable[tuple[str, str]]) -> Path:
@@ -89,37 +90,41 @@ def within(text: Column, requests: Collection[Request]) -> Column:
     return F.coalesce(F.exists(F.split(text, WORDS_END), lambda word: of_users(word, requests)), F.lit(False))
 
 
-def erase(store: Warehouse, made: date) -> None:
-    """Remove the users of all requests from every night but the one of sessionize `made` without them; then their ids.
+def erase(store: Warehouse, made: date, asked: Mapping[Path, Request]) -> None:
+    """Remove the users of requests from every night but the one of sessionize `made` without them; then their ids.
+
+    `asked` are the `requests` that this night was made by: what is asked later waits for the next one.
 
     Rows with their id or index go; in `users` their index stays and loses its id, and in `quarantine` a text that holds
     an id goes. Runs that were published and replaced are removed whole. A run of another job that began before it is
     not published after it, and what was published meanwhile is looked at as well. May be killed and run again. Raises
     PublishConflictError where another run publishes a night while it is rewritten.
     """
-    clean = {store.night_link("sessionize", made).resolve()}
-    for path, request in requests(store).items():
+    without_them = store.night_link("sessionize", made).resolve()
+    for path, request in asked.items():
         if request.erase:
-            _erase(store, path, request, clean)
+            _erase(store, path, request, {without_them})
 
 
-def _erase(store: Warehouse, path: Path, request: Request, made: set[Path]) -> None:
-    """Carry out one request; the runs `made` hold none of its users."""
-    users, indexes, clean = pa.array(request.erase, pa.string()), set[int](), set(made)
-    while request.erase:
+def _erase(store: Warehouse, path: Path, request: Request, clean: set[Path]) -> None:
+    """Carry out one request; the runs `clean` hold none of its users."""
+    users = pa.array(request.erase, pa.string())
+    while True:
         nights = [night for night in store.published() if store.night_link(*night).resolve() not in clean]
-        indexes |= _indexes(store, [night for job, night in nights if job == "sessionize"], users)
+        indexes = {*request.indexes, *_indexes(store, [night for job, night in nights if job == "sessionize"], users)}
+        request = replace(request, indexes=sorted(indexes))
+        with store.lock():  # before a table loses the ids that lead to them: so this can be killed
+            _replace(path, request)
+        without = partial(_without, users=users, indexes=pa.array(request.indexes, pa.int32()))
         amended: Amended = {}
-        without = partial(_without, users=users, indexes=pa.array(sorted(indexes), pa.int32()))
-        # The indexes come from sessionize's tables, which are the last to lose them: so this can be killed.
-        for job, night in sorted(nights, key=lambda published: published[0] == "sessionize"):
+        for job, night in nights:
             clean.add(amend(store, job, night, without, amended))
         store.drop_replaced()
         with store.lock():
-            if store.current_runs() <= clean:
+            if clean.issuperset(store.runs()):  # else another was published meanwhile, and may hold them
                 store.mark_erased()
-                request = replace(request, erase=[])
-                _replace(path, request)
+                _replace(path, replace(request, erase=[], indexes=[]))
+                return
 
 
 def _indexes(store: Warehouse, nights: Iterable[date], users: pa.Array) -> set[int]:

@@ -50,7 +50,7 @@ def test_a_job_that_is_killed_leaves_a_whole_night_and_its_rerun_ends_as_if_it_h
 @pytest.mark.parametrize("share", [0.6, 0.8])
 def test_a_job_may_be_killed_at_any_time(faults: Any, share: float) -> None:
     reference = faults.references[3]
-    assert violations(faults, reference, bench_faults.Kill(seconds=share * reference.seconds)) == []
+    assert violations(faults, reference, bench_faults.Kill(None, "any time", share * reference.seconds)) == []
 
 
 def test_the_crash_points_of_the_tests_are_all_there(faults: Any) -> None:

@@ -23,6 +23,7 @@ from halflife.model.content import ItemContent
 from halflife.model.features import encoder_input
 from halflife.model.network import ORDER_SLOPE, Network, stretch_shares
 from halflife.model.recurrent import fused_lstm
+from halflife.model.stretching import stretched
 from halflife.scoring import pairs
 from halflife.training.batches import batch_of
 from halflife.training.examples import COLUMNS, History, history_of, pace
@@ -146,6 +147,15 @@ def test_jumps_of_numpy_and_tensorflow_agree(network: Network, model: Model) -> 
 def test_users_who_came_after_training_have_no_stretch(network: Network, model: Model) -> None:
     found = model.jumps({**event_columns(1), "user_index": np.full(len(history(1)), 7)})
     np.testing.assert_allclose(found, network.jumps(*_jump_inputs(history(1))), rtol=1e-4)
+
+
+@pytest.mark.parametrize("half_lives", [[1.0, 4.0, 30.0], [4.0, 1.0, 30.0], [7.0], [2.0, 2.0, 5.0]], ids=str)
+def test_shares_of_a_stretch_in_numpy_and_tensorflow_agree(half_lives: list[float]) -> None:
+    rho = np.linspace(-3, 3, 25, dtype=np.float32)
+    found = stretch_shares(rho, tf.constant(half_lives)).numpy()
+    for channel, jump in enumerate(np.eye(len(half_lives))):
+        expected = stretched(np.tile(jump, (len(rho), 1)), rho, np.array(half_lives))
+        np.testing.assert_allclose(found[:, channel], expected, atol=2e-6)
 
 
 def test_start_is_the_classical_law() -> None:

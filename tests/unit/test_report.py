@@ -170,7 +170,7 @@ def test_after_a_request_to_be_forgotten_no_report_shows_the_user_s_events(
 ) -> None:
     page = report(store, capfd)
     forgetting.ask(store, NIGHT, ["ann"], [])
-    forgetting.erase(store, made=NIGHT + timedelta(days=1))
+    forgetting.erase(store, NIGHT + timedelta(days=1), forgetting.requests(store))
     assert "Removed" in page.read_text()
     assert "User no. 0" not in text_of(report(store, capfd))
 

@@ -16,14 +16,29 @@ jumps_of_users = arrays(np.float64, (3, 4), elements=st.floats(0, 10))
 stretches = arrays(np.float64, 3, elements=st.floats(-3, 3))
 
 
-@given(jumps_of_users)
-def test_a_user_of_stretch_0_has_everyones_half_lives(jumps: Floats) -> None:
-    np.testing.assert_array_equal(stretched(jumps, np.zeros(3), HALF_LIVES), jumps)
+# As they may be learned: no powers of 2, in no order, two of them equal.
+LEARNED = [
+    HALF_LIVES,
+    np.array([1 / 24, 1.1, 7.3, 29.0]),
+    np.array([2.0, 1.0, 4.0, 3.0]),
+    np.array([1.0, 7.0, 7.0, 2.0]),
+]
 
 
-@given(jumps_of_users, stretches)
-def test_the_rate_at_once_is_that_without_a_stretch(jumps: Floats, stretch: Floats) -> None:
-    found = stretched(jumps, stretch, HALF_LIVES)
+@pytest.mark.parametrize("half_lives", LEARNED, ids=str)
+@given(jumps=jumps_of_users)
+def test_a_user_of_stretch_0_has_everyones_half_lives(half_lives: Floats, jumps: Floats) -> None:
+    found = stretched(jumps, np.zeros(3, dtype=np.float32), half_lives)
+    weights = decay(5.0, half_lives)
+    if len(set(half_lives)) == len(half_lives):
+        np.testing.assert_array_equal(found, jumps)
+    np.testing.assert_allclose(found @ weights, jumps @ weights, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("half_lives", LEARNED, ids=str)
+@given(jumps=jumps_of_users, stretch=stretches)
+def test_the_rate_at_once_is_that_without_a_stretch(half_lives: Floats, jumps: Floats, stretch: Floats) -> None:
+    found = stretched(jumps, stretch, half_lives)
     assert (found >= 0).all()
     np.testing.assert_allclose(found.sum(axis=1), jumps.sum(axis=1), rtol=1e-12, atol=1e-12)
 

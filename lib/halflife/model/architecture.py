@@ -33,7 +33,7 @@ class Architecture(BaseModel):
 
     Without `attention` the encoder's last state is read out, without `attention_age` attention does not look at how
     old an event is, without `memory` nothing but affinity is left: the parts that an ablation takes away.
-    With `stretch` the pace of a user shapes the jumps.
+    With `stretch` a user has half-lives of their own.
     `features` and `vectors` are the names of items' content, with the buckets of all features and each vector's size.
     """
 

@@ -116,7 +116,7 @@ def pair_channels(network: Network, batch: Batch) -> Tensor:
         return _of_pairs(jumps * decayed, batch)
     rho = network.stretch(batch.users.pace, batch.users.events)
     shares = tf.gather(stretch_shares(rho, network.half_lives.days()), batch.pairs.cut)
-    return tf.reduce_sum(_of_pairs(jumps[:, :, None] * decayed[:, None], batch) * shares, axis=1)
+    return tf.reduce_sum(_decayed_as_any(jumps, decayed, batch) * shares, axis=1)
 
 
 def _terms(network: Network, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -126,6 +126,15 @@ def _terms(network: Network, batch: Batch) -> tuple[Tensor, Tensor]:
     signed = tf.sign(history.strength)[:, None] * jumps
     decayed = decay_integral(history.term_age_days, network.half_lives.days(), network.architecture.horizon_days)
     return tf.gather(signed, history.term_event), decayed
+
+
+def _decayed_as_any(jumps: Tensor, decayed: Tensor, batch: Batch) -> Tensor:
+    """What each pair's jumps in channel j add up to with the decay of channel k, [j, k] of (P, K, K).
+
+    A channel at a time: all at once would take K times the memory of the terms.
+    """
+    parts = tf.unstack(jumps, axis=1)
+    return tf.stack([_of_pairs(part[:, None] * decayed, batch) for part in parts], axis=1)
 
 
 def _of_pairs(terms: Tensor, batch: Batch) -> Tensor:
@@ -140,7 +149,7 @@ def stretched_likelihoods(network: Network, batch: Batch, stretches: Tensor) -> 
     """
     jumps, decayed = _terms(network, batch)
     shares = stretch_shares(stretches, network.half_lives.days())
-    memory = tf.einsum("pjk,gjk->pg", _of_pairs(jumps[:, :, None] * decayed[:, None], batch), shares)
+    memory = tf.einsum("pjk,gjk->pg", _decayed_as_any(jumps, decayed, batch), shares)
     vectors, targets, pairs = user_vectors(network, batch.cuts), batch.targets, batch.pairs
     affinity = _affinity(network, vectors, targets.cut, targets.item)
     remembered = tf.gather(tf.pad(memory, [[0, 1], [0, 0]]), targets.pair)

@@ -188,10 +188,13 @@ class Stretch(keras.layers.Layer):  # type: ignore[misc]
 def stretch_shares(rho: Tensor, half_lives_days: Tensor) -> Tensor:
     """The shares of `stretching.stretched`: rho (n,) and half-lives (K,) give (n, K, K), of channel j's jump in k."""
     logs = tf.math.log(half_lives_days) / LN2
-    steps = tf.maximum(logs[1:] - logs[:-1], LEAST_STEP)
-    passed = tf.clip_by_value((rho[:, None, None] + logs[:, None] - logs[:-1]) / steps, 0.0, 1.0)
+    order = tf.argsort(logs, stable=True)
+    scale = tf.gather(logs, order)
+    steps = tf.maximum(scale[1:] - scale[:-1], LEAST_STEP)
+    passed = tf.clip_by_value((rho[:, None, None] + logs[:, None] - scale[:-1]) / steps, 0.0, 1.0)
     ends = [[0, 0], [0, 0], [1, 0]], [[0, 0], [0, 0], [0, 1]]
-    return tf.pad(passed, ends[0], constant_values=1.0) - tf.pad(passed, ends[1])
+    shares = tf.pad(passed, ends[0], constant_values=1.0) - tf.pad(passed, ends[1])
+    return tf.gather(shares, tf.argsort(order), axis=2)
 
 
 class Network(keras.Model):  # type: ignore[misc]

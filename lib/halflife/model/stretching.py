@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from halflife.decay import Floats
 
-# Of two neighbours, log2: half-lives are learned, and what lies between two of them is shared out between them.
+# log2, of two neighbours: half-lives are learned, so they may meet, and change places.
 LEAST_STEP: Final = 1e-3
 
 
@@ -21,11 +21,13 @@ def stretched(jumps: Floats, stretch: NDArray[Any], half_lives_days: Floats) -> 
     without a stretch (DESIGN properties 1 to 5). A factor for each channel, exp(stretch tilt_k), agreed less with the
     truth: see `training.stretch.Stretches`.
     """
-    logs = np.log2(half_lives_days)
-    steps = np.maximum(np.diff(logs), LEAST_STEP)
+    logs, rho = np.log2(half_lives_days), np.asarray(stretch, dtype=np.float64)[:, None]
+    order = np.argsort(logs, kind="stable")
+    scale = logs[order]
+    steps = np.maximum(np.diff(scale), LEAST_STEP)
     found = np.zeros_like(jumps)
     for channel, log in enumerate(logs):  # of 1 to 5 or so: all at once would take K times the memory
-        passed = np.clip((log + stretch[:, None] - logs[:-1]) / steps, 0.0, 1.0)
+        passed = np.clip((log + rho - scale[:-1]) / steps, 0.0, 1.0)
         shares = -np.diff(passed, axis=1, prepend=1.0, append=0.0)
-        found += jumps[:, channel, None] * shares
+        found[:, order] += jumps[:, channel, None] * shares
     return found

@@ -38,7 +38,7 @@ def run(job: Job) -> None:
         **({} if key_id is None else {KEY_ID: key_id}),
     }
     job.publish(inputs, lambda night: _stage(job, night, before, intakes, list(asked.values())))
-    forgetting.erase(store, made=job.as_of)
+    forgetting.erase(store, job.as_of, asked)
 
 
 def find(store: Warehouse, config: Config, as_of: date) -> list[sources.Intake]:

@@ -28,11 +28,7 @@ from halflife.model.batch import Batch
 from halflife.training import law
 from halflife.training.champion import Contestant
 from halflife.training.checkpoint import Checkpoints, Position
-from halflife.training.initial import (
-    follow_counts,
-    new_network,
-    start_network,
-)
+from halflife.training.initial import follow_counts, new_network, start_network
 from halflife.training.population import Population
 from halflife.training.ranks import common_digest, largest, summed, use_one_core
 from halflife.training.step import Step
@@ -40,16 +36,9 @@ from halflife.training.task import ProgressFile, RankResult, TrainingTask
 from halflife.training.tracking import Tracker
 from halflife.training.validation import Validator, figures
 
-# Of the time before the first cut, how much is history only: the first examples need something to look back on.
-HISTORY_SHARE = 0.15
 STEPS_PER_REPORT = 10
 # Told of the weights that have caught up, on the days that these have seen.
 CAUGHT_UP = ("validation_objective", "validation_loss", "validation_ndcg_at_10")
-# The validation users and the first count are read in an order of their own, the same in every run.
-COUNT_SEED = 0
-USERS_PER_COUNT = 512
-
-Counts = NDArray[np.float64]
 
 
 def train_rank(task: TrainingTask) -> RankResult:

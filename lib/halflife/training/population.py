@@ -40,8 +40,10 @@ USERS_PER_COUNT = 512
 class Population:
     """All users of a training table, of which this rank reads those of its shards.
 
-    users (shards,) counts those of all ranks. held_out and tuning are this rank's examples of the validation days and
-    of as many days before them, unseen those of the days that the champion has not seen either.
+    users (shards,) counts those of all ranks, counts and counts_before_tuning each item's events before the validation
+    days and before those that the law is tuned on; first_seconds is the first event's time, steps how many an epoch
+    has. held_out and tuning are this rank's examples of the validation days and of as many days before them, unseen
+    those of the days that the champion has not seen either.
     """
 
     def __init__(self, task: TrainingTask, items: int) -> None:
