@@ -146,8 +146,8 @@ def test_a_challenger_knows_as_much_as_the_champion_where_they_meet(
     last, first = (
         replace(task, model=task.model.model_copy(update=model))
         for task in (
-            task_in(tmp_path / "last", rows, epochs=2, validation_days=21),
-            task_in(tmp_path / "first", rows, epochs=2, validation_days=11),
+            task_in(tmp_path / "last", rows, epochs=3, validation_days=21),
+            task_in(tmp_path / "first", rows, epochs=3, validation_days=11),
         )
     )
     first = replace(first, as_of_seconds=AS_OF - 10 * DAY)
