@@ -59,12 +59,11 @@ class Reference:
 
 @dataclass
 class Faults:
-    """The chain of jobs in a folder, over the log of a config, and what went wrong so far."""
+    """The chain of jobs in a folder, over the log of a config."""
 
     folder: Path
     log: Path
     references: list[Reference] = field(default_factory=list)
-    violations: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         kept = {"warehouse": str(self.warehouse), "keep": {"replaced_days": 0}}
@@ -132,31 +131,31 @@ class Faults:
         shutil.rmtree(self.state)
         shutil.copytree(reference.before, self.state, symlinks=True)
 
-    def kill(self, reference: Reference, kill: Kill) -> None:
-        """Kill a step, look at what readers find, and run it again."""
+    def kill(self, reference: Reference, kill: Kill) -> list[str]:
+        """Kill a step, look at what readers find, and run it again; returns what is not as it should be."""
         self.restore(reference)
         step, old, new = reference.step, reference.found, reference.made
-        code = self.run(step, kill)
+        code, violations = self.run(step, kill), []
         where = f"{step} killed at {kill}" + (f", {kill.seconds:.1f} s" if kill.seconds else "")
         if kill.point and code == 0:
-            self.violations.append(f"{where}: it ended by itself")
+            violations.append(f"{where}: it ended by itself")
         found = self.found(step)
         for part in sorted(found.keys() | old.keys() | new.keys()):
             if found.get(part) not in (old.get(part), new.get(part)):
-                self.violations.append(f"{where}: readers find {part} neither as it was nor as it was to be")
-        self._must_be_whole(where)
+                violations.append(f"{where}: readers find {part} neither as it was nor as it was to be")
+        violations += self._damages(where)
         if self.run(step):
-            self.violations.append(f"{where}: the same command again fails")
+            violations.append(f"{where}: the same command again fails")
         elif (found := self.found(step)) != new:
             parts = sorted(part for part in found.keys() | new.keys() if found.get(part) != new.get(part))
-            self.violations.append(f"{where}: the same command again makes something else: {', '.join(parts)}")
-        self._must_be_whole(f"{where}, and run again")
+            violations.append(f"{where}: the same command again makes something else: {', '.join(parts)}")
+        violations += self._damages(f"{where}, and run again")
         if any((self.warehouse / "_staging").glob("*")):
-            self.violations.append(f"{where}: something is left in _staging")
+            violations.append(f"{where}: something is left in _staging")
+        return violations
 
-    def _must_be_whole(self, where: str) -> None:
-        for damage in verify.damages(Warehouse(self.warehouse)):
-            self.violations.append(f"{where}: {damage.path}: {damage.what}")
+    def _damages(self, where: str) -> list[str]:
+        return [f"{where}: {damage.path}: {damage.what}" for damage in verify.damages(Warehouse(self.warehouse))]
 
     def found(self, step: Step) -> Parts:
         """What readers find before or after a step."""
@@ -204,9 +203,7 @@ def judge(faults: Faults, kills: Iterable[tuple[Reference, Kill]], judged: Judge
         for reference, kill in kills:
             name = f"{reference.step}: {kill}"
             if name not in judged.violations:
-                known = len(faults.violations)
-                faults.kill(reference, kill)
-                judged.add(name, faults.violations[known:])
+                judged.add(name, faults.kill(reference, kill))
                 print(f"{name}: {'; '.join(judged.violations[name]) or 'as it should be'}", file=sys.stderr)
             made.append(judged.violations[name])
     except KeyboardInterrupt:
