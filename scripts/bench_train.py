@@ -56,7 +56,7 @@ def table_of(events: int, users: int, items: int, folder: Path) -> Path:
     return folder
 
 
-def race(folder: Path, rounds: int, contestants: list[str]) -> dict[str, Measured]:
+def race(folder: Path, users_per_batch: int, rounds: int, contestants: list[str]) -> dict[str, Measured]:
     """The fastest of the rounds of each contestant; they take turns, so that the machine's moods meet all of them.
 
     Exits where two contestants have not taken the same steps with the same examples to about the same loss.
@@ -65,7 +65,7 @@ def race(folder: Path, rounds: int, contestants: list[str]) -> dict[str, Measure
     for number in range(rounds):
         for name in contestants if number % 2 == 0 else reversed(contestants):
             print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr)
-            cost = python("bench_train_rank.py", name, folder)
+            cost = python("bench_train_rank.py", name, folder, users_per_batch)
             if name not in best or cost.seconds < best[name].seconds:
                 best[name] = cost
     first, *others = best.values()
@@ -117,12 +117,13 @@ def main() -> None:
         "--users", type=int, default=2_560, help="(default: %(default)s; as active as Complete Journey's)"
     )
     parser.add_argument("--items", type=int, default=10_000, help="(default: %(default)s)")
+    parser.add_argument("--users-per-batch", type=int, default=64, help="of all ranks (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="the fastest counts (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="file for one object")
     parser.add_argument("--check", action="store_true", help="exit code 1 where a target is missed")
     options = parser.parse_args()
     folder = table_of(options.events, options.users, options.items, fresh_folder(BENCH / "train"))
-    costs = race(folder, options.rounds, list(CONTESTANTS))
+    costs = race(folder, options.users_per_batch, options.rounds, list(CONTESTANTS))
     shutil.rmtree(folder)
     if options.json:
         options.json.write_text(json.dumps(record(costs)) + "\n", encoding="utf-8")

@@ -1,8 +1,9 @@
 """One epoch of training by one contestant of scripts/bench train, measured; prints a JSON object.
 
-Called with a contestant and the folder of its table, it starts the ranks and waits for them; each of them is this
-script again, on a core of its own. All contestants take the same steps with the same examples: the batches of a seed
-do not depend on the number of ranks. Seconds are counted from the second step on, when all graphs are compiled.
+Called with a contestant, the folder of its table and the users of a step, it starts the ranks and waits for them; each
+of them is this script again, on a core of its own. All contestants take the same steps with the same examples: the
+batches of a seed do not depend on the number of ranks. Seconds are counted from the second step on, when all graphs
+are compiled.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from halflife.training.task import TrainingTask
 
 RANKS = {"ours": 2, "not_ahead": 2, "memory_fed": 2, "one_rank": 1, "keras_fit": 1}
 IN_MEMORY = ("memory_fed", "keras_fit")
-VALIDATION_DAYS, USERS_PER_BATCH = 28, 64
+VALIDATION_DAYS = 28
 
 
-def task_of(folder: Path, work: Path, contestant: str) -> TrainingTask:
+def task_of(folder: Path, work: Path, **train: Any) -> TrainingTask:
+    """The training of a table of bench_train.py, with these settings of the config's section train."""
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     return TrainingTask(
         rows=folder / "rows",
@@ -35,26 +37,29 @@ def task_of(folder: Path, work: Path, contestant: str) -> TrainingTask:
         as_of_seconds=about["as_of_seconds"],
         sequence_length=about["sequence_length"],
         model=ModelConfig(),
-        train=TrainConfig(ranks=RANKS[contestant], validation_days=VALIDATION_DAYS, users_per_batch=USERS_PER_BATCH),
+        train=TrainConfig(validation_days=VALIDATION_DAYS, **train),
         config={},
     )
 
 
-def start(contestant: str, folder: Path) -> None:
+def start(contestant: str, folder: Path, users_per_batch: int) -> None:
     """Start the ranks; rank 0 leaves its measurement in a file."""
     work = folder / contestant
     work.mkdir(exist_ok=True)
-    command = [sys.executable, __file__, contestant, str(folder)]
-    ranks = RANKS[contestant]
-    # Horovod with one rank allreduces with itself, as one rank of a real training does.
+    launch(RANKS[contestant], __file__, contestant, folder, users_per_batch)
+    print((work / "measured.json").read_text(encoding="utf-8"))
+
+
+def launch(ranks: int, script: str, *arguments: object) -> None:
+    """Run a script as Horovod's ranks; with one rank it allreduces with itself, as one rank of a real training does."""
+    command = [sys.executable, script, *map(str, arguments)]
     launcher = [sys.executable, "-m", "halflife.training.horovodrun", "-np", str(ranks), "-H", f"localhost:{ranks}"]
     launcher += ["--gloo", "--network-interfaces", "lo"]
     environment = {**CYCLE_TIME, **os.environ, **RANK_ENVIRONMENT, "HALFLIFE_BENCH_RANK": "1"}
     subprocess.run([*launcher, *command], env=environment, check=True, stdout=sys.stderr)
-    print((work / "measured.json").read_text(encoding="utf-8"))
 
 
-def run(contestant: str, folder: Path) -> None:
+def run(contestant: str, folder: Path, users_per_batch: int) -> None:
     """Be one rank: the epoch, then what it took."""
     import horovod.tensorflow as hvd
     import keras
@@ -74,7 +79,7 @@ def run(contestant: str, folder: Path) -> None:
     from halflife.training import loop
 
     keras.utils.set_random_seed(7)
-    task = task_of(folder, folder / contestant, contestant)
+    task = task_of(folder, folder / contestant, ranks=RANKS[contestant], users_per_batch=users_per_batch)
     trainer = loop.Trainer(task)
     end = task.validation_start
     first = next(trainer.population.batches(end, trainer.at.epoch))
@@ -89,15 +94,20 @@ def run(contestant: str, folder: Path) -> None:
     else:
         trainer.step.take(first, 0, 0)
         hvd.allreduce(tf.zeros(1))
-        begin, cpu = time.perf_counter(), time.process_time()
-        trainer._pass(end)
-        seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+        seconds, cpu = an_epoch(trainer)
         examples, losses = int(trainer.at.examples), trainer.at.loss + trainer.at.order_loss
     cpu = float(hvd.allreduce(tf.constant(cpu), op=hvd.Sum))
     if hvd.rank() == 0:
         told = {"sequences": examples, "steps": trainer.steps, "loss": losses, "cpu_seconds": cpu}
         measured = {"seconds": seconds, "stages": told}
         (folder / contestant / "measured.json").write_text(json.dumps(measured), encoding="utf-8")
+
+
+def an_epoch(trainer: Any) -> tuple[float, float]:
+    """Seconds that an epoch of steps takes, and seconds of CPU."""
+    begin, cpu = time.perf_counter(), time.process_time()
+    trainer._pass(trainer.task.validation_start)
+    return time.perf_counter() - begin, time.process_time() - cpu
 
 
 def keras_fit(trainer: Any, batches: list[Any]) -> tuple[float, float, float]:
@@ -151,11 +161,11 @@ def keras_fit(trainer: Any, batches: list[Any]) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    contestant, folder = sys.argv[1], Path(sys.argv[2])
+    contestant, folder, users_per_batch = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     if "HALFLIFE_BENCH_RANK" in os.environ:
-        run(contestant, folder)
+        run(contestant, folder, users_per_batch)
     else:
-        start(contestant, folder)
+        start(contestant, folder, users_per_batch)
 
 
 if __name__ == "__main__":
