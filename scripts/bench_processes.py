@@ -57,9 +57,9 @@ class Measured:
     found: Mapping[str, float] = field(default_factory=dict)  # what the step was run to find out
 
 
-def python(script: str, *arguments: object) -> Measured:
+def python(script: str, *arguments: object, watch_seconds: float = WATCH_SECONDS) -> Measured:
     """Run scripts/SCRIPT, whose last line is a JSON object with its own `seconds`."""
-    return _measured(script, [sys.executable], arguments)
+    return _measured(script, [sys.executable], arguments, watch_seconds)
 
 
 def spark_submit(script: str, *arguments: object, events: int) -> Measured:
@@ -109,7 +109,9 @@ def _log(script: str) -> Path:
     return HOME / ".logs" / f"{Path(script).stem}.log"
 
 
-def _measured(script: str, command: list[str], arguments: tuple[object, ...]) -> Measured:
+def _measured(
+    script: str, command: list[str], arguments: tuple[object, ...], watch_seconds: float = WATCH_SECONDS
+) -> Measured:
     """Raises SystemExit that names the step's log where it fails."""
     environment = {name: value for name, value in os.environ.items() if name != "SPARK_HOME"}
     environment["PYSPARK_PYTHON"] = sys.executable
@@ -118,7 +120,7 @@ def _measured(script: str, command: list[str], arguments: tuple[object, ...]) ->
     command = [*command, str(HOME / "scripts" / script), *map(str, arguments)]
     with log.open("w", encoding="utf-8") as file:
         step = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, env=environment, text=True)
-        peak_bytes = _watch(step)
+        peak_bytes = _watch(step, watch_seconds)
     process_seconds = time.perf_counter() - begin
     assert step.stdout is not None
     printed = step.stdout.read().splitlines()
@@ -129,13 +131,13 @@ def _measured(script: str, command: list[str], arguments: tuple[object, ...]) ->
     return Measured(told["seconds"], process_seconds, _cpu_seconds() - cpu, peak_bytes, stages, later, found)
 
 
-def _watch(step: subprocess.Popen[str]) -> int:
+def _watch(step: subprocess.Popen[str], watch_seconds: float) -> int:
     """Wait for a step's end; returns the most memory it had."""
     watched, peak = psutil.Process(step.pid), 0
     while True:
         begin = time.perf_counter()
         peak = max(peak, bytes_in_use(watched))
-        pause = max(WATCH_SECONDS, (time.perf_counter() - begin) / WATCH_SHARE)
+        pause = max(watch_seconds, (time.perf_counter() - begin) / WATCH_SHARE)
         try:
             step.wait(pause)
             return peak
