@@ -26,8 +26,8 @@ SCRIPT = str(Path(__file__).with_name("bench_gpu_rank.py"))
 
 
 def table(name: str, epochs: list[dict[str, Any]]) -> Table:
-    shown = Table(title=f"one epoch of training on {name}, a second", title_justify="left")
-    for column in ("", "users a step", "sequences", "batches made before", "cuDNN, gradient", "loss", "GPU MiB"):
+    shown = Table(title=f"examples a second of one epoch of training, {name}", title_justify="left")
+    for column in ("", "users a step", "fed by petastorm", "batches made before", "cuDNN, gradient", "loss", "GPU MiB"):
         shown.add_column(column, justify="right")
     for epoch in epochs:
         speeds = (epoch["sequences"] / epoch[what] for what in ("seconds", "memory_fed_seconds"))
@@ -50,8 +50,8 @@ def main() -> None:
     chosen = options.only.split(",")
     if unknown := [name for name in chosen if name not in CONTESTANTS]:
         parser.error(f"--only: {unknown[0]!r} is none of {', '.join(CONTESTANTS)}")
-    if not tf.config.list_physical_devices("GPU"):
-        sys.exit("bench gpu: TensorFlow sees no GPU here (nvidia-smi; scripts/setup --gpu), so nothing was measured")
+    if chosen != ["cpu"] and not tf.config.list_physical_devices("GPU"):
+        sys.exit("bench gpu: TensorFlow sees no GPU here (nvidia-smi; scripts/setup --gpu); without one: --only cpu")
     folder = table_of(options.events, options.users, options.items, fresh_folder(BENCH / "gpu"))
     gpus, epochs = [], []
     for name in chosen:
@@ -62,7 +62,7 @@ def main() -> None:
     shutil.rmtree(folder)
     if options.json:
         options.json.write_text(json.dumps({"bench": "gpu", "gpus": gpus, "epochs": epochs}) + "\n", encoding="utf-8")
-    Console(width=None if Console().is_terminal else 140).print(table(gpus[0], epochs))
+    Console(width=None if Console().is_terminal else 140).print(table(", ".join(gpus) or "a CPU", epochs))
     print("\n".join(f"{name}: {CONTESTANTS[name]}" for name in chosen))
 
 

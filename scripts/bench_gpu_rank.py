@@ -1,13 +1,13 @@
 """Epochs of training on a GPU by one contestant of scripts/bench gpu, measured; leaves a JSON object in a file.
 
-Called with a contestant, the folder of its table, the users of a step (such as 64,256,1024) and the file; started as a
-rank of Horovod. Seconds are counted from the third step on, when the graph is compiled and so are the GPU's kernels.
+Called with a contestant, the folder of its table, the users of a step (such as 64,256,1024) and the file, as the only
+rank of `python -m halflife.training.horovodrun -np 1 -H localhost:1 --gloo --network-interfaces lo`. Seconds are
+counted from the third step on, when the graph is compiled and so are the GPU's kernels.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import horovod.tensorflow as hvd
 import keras
 import tensorflow as tf
-from bench_train_rank import an_epoch, launch, task_of
+from bench_train_rank import an_epoch, task_of
 
 from halflife.training import loop
 from halflife.training.ranks import use_one_core
@@ -29,7 +29,11 @@ def measured(contestant: str, folder: Path, users_per_batch: int) -> dict[str, A
     """An epoch fed by petastorm, then the same with the batches made before."""
     precision = "mixed_float16" if contestant == "mixed_float16" else "float32"
     keras.utils.set_random_seed(7)
-    task = task_of(folder, folder / "gpu", ranks=1, users_per_batch=users_per_batch, precision=precision)
+    if contestant != "cpu":
+        tf.config.experimental.reset_memory_stats("GPU:0")
+    work = folder / "work"
+    work.mkdir(exist_ok=True)
+    task = task_of(folder, work, ranks=1, users_per_batch=users_per_batch, precision=precision)
     trainer = loop.Trainer(task)
     if contestant == "no_cudnn":
         for layer in trainer.network.encoder.stack:
@@ -58,10 +62,6 @@ def measured(contestant: str, folder: Path, users_per_batch: int) -> dict[str, A
 
 def main() -> None:
     contestant, folder, users, file = sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
-    if "HALFLIFE_BENCH_RANK" not in os.environ:
-        (folder / "gpu").mkdir(exist_ok=True)
-        launch(1, __file__, *sys.argv[1:])
-        return
     hvd.init()
     if contestant == "cpu":
         tf.config.set_visible_devices([], "GPU")
