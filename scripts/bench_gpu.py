@@ -13,6 +13,7 @@ import tensorflow as tf
 from bench_processes import BENCH, fresh_folder
 from bench_train import table_of
 from bench_train_rank import launch
+from bench_training import write_json
 from rich.console import Console
 from rich.table import Table
 
@@ -58,10 +59,9 @@ def main() -> None:
         print(name, file=sys.stderr)
         launch(1, SCRIPT, name, folder, options.sizes, folder / "measured.json")
         found = json.loads((folder / "measured.json").read_text(encoding="utf-8"))
-        gpus, epochs = found["gpus"], [*epochs, *found["epochs"]]
+        gpus, epochs = gpus or found["gpus"], [*epochs, *found["epochs"]]
     shutil.rmtree(folder)
-    if options.json:
-        options.json.write_text(json.dumps({"bench": "gpu", "gpus": gpus, "epochs": epochs}) + "\n", encoding="utf-8")
+    write_json(options.json, [{"bench": "gpu", "gpus": gpus, "epochs": epochs}])
     Console(width=None if Console().is_terminal else 140).print(table(", ".join(gpus) or "a CPU", epochs))
     print("\n".join(f"{name}: {CONTESTANTS[name]}" for name in chosen))
 

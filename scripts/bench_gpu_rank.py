@@ -8,6 +8,7 @@ counted from the third step on, when the graph is compiled and so are the GPU's 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import horovod.tensorflow as hvd
 import keras
 import tensorflow as tf
-from bench_train_rank import an_epoch, task_of
+from bench_train_rank import an_epoch, feed_from_memory, task_of
 
 from halflife.training import loop
 from halflife.training.ranks import use_one_core
@@ -44,7 +45,7 @@ def measured(contestant: str, folder: Path, users_per_batch: int) -> dict[str, A
     fed, _ = an_epoch(trainer)
     sequences, loss = int(trainer.at.examples), trainer.at.loss + trainer.at.order_loss
     trainer.at.step = 0
-    trainer.population.batches = lambda *_: iter(batches)  # type: ignore[method-assign]
+    feed_from_memory(trainer, batches)
     from_memory, _ = an_epoch(trainer)
     operations = [node.type for node in trainer.step._step.get_concrete_function().graph.get_operations()]
     return {
@@ -62,13 +63,10 @@ def measured(contestant: str, folder: Path, users_per_batch: int) -> dict[str, A
 
 def main() -> None:
     contestant, folder, users, file = sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
-    hvd.init()
     if contestant == "cpu":
-        tf.config.set_visible_devices([], "GPU")
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    else:
-        use_one_core()
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # read when TensorFlow looks for devices, which it has not yet
+    hvd.init()
+    use_one_core()
     devices = tf.config.list_physical_devices("GPU")
     names = [tf.config.experimental.get_device_details(device).get("device_name", device.name) for device in devices]
     epochs = [measured(contestant, folder, int(number)) for number in users.split(",")]

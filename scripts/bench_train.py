@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from bench_duckdb import write_sequences
 from bench_log import Log
 from bench_processes import BENCH, LENGTH, WEIGHTS, Measured, fresh_folder, python, verdict
+from bench_training import write_json
 from rich.console import Console
 from rich.table import Table
 
@@ -127,8 +128,7 @@ def main() -> None:
     folder = table_of(options.events, options.users, options.items, fresh_folder(BENCH / "train"))
     costs = race(folder, options.users_per_batch, options.rounds, list(CONTESTANTS))
     shutil.rmtree(folder)
-    if options.json:
-        options.json.write_text(json.dumps(record(costs)) + "\n", encoding="utf-8")
+    write_json(options.json, [record(costs)])
     Console(width=None if Console().is_terminal else 140).print(table(costs))
     print(ABOUT)
     judged = verdicts(costs)
