@@ -175,6 +175,14 @@ def test_concordance_is_the_share_of_ordered_pairs(scripts: Any) -> None:
     assert scripts("bench_cdnow").concordance(score, bought) == pytest.approx(right / len(pairs))
 
 
+def test_a_score_in_classes_keeps_its_order_and_has_the_ties_of_another(scripts: Any) -> None:
+    in_classes = scripts("bench_cdnow").in_classes
+    like = np.array([1.0, 3.0, 1.0, 2.0, 1.0])
+    assert in_classes(np.array([0.5, 0.1, 0.9, 0.3, 0.7]), like).tolist() == [1, 1, 3, 1, 2]
+    assert in_classes(like, like).tolist() == like.tolist()
+    assert in_classes(np.array([5.0, 0.0, 5.0, 5.0, 0.0]), like).tolist() == [2, 1, 2, 2, 1]
+
+
 def test_a_model_is_judged_over_its_seeds_beside_the_best_baseline(scripts: Any) -> None:
     seeds = scripts("bench_seeds")
 
