@@ -29,6 +29,7 @@ from halflife.scoring import update
 
 Floats = npt.NDArray[np.float64]
 
+ALIKE = 1_000  # events of a type by which users are compared
 HALVINGS = 50  # of the interval in which a half-life is looked for
 LONGEST_DAYS = 2_000.0
 
@@ -53,30 +54,42 @@ def main() -> None:
 
 
 def half_lives(job: Job, model: Model, users: pd.DataFrame, types: pd.DataFrame) -> dict[str, float]:
-    """Rank correlations over users, and over users and event types: the mean half-life of what their events add.
+    """Rank correlations over users, and over users and event types, of learned half-lives with the true ones.
+
+    The half-life of a user and a type is that of what the same events of the type would add, were they this user's. Of
+    the user's own it would say as much about their mix: one that ends a long silence may begin a planted burst, so it
+    is rightly remembered for longer, and the quicker a user forgets, the more of the user's events end a silence.
+    """
+    events = job.warehouse.read(job.spark, "events", job.as_of).where(F.col("strength") > 0)
+    rows = events.select("user_id", "user_index", *EVENT_COLUMNS).toPandas()
+    seen = rows.drop_duplicates("user_index").set_index("user_index")["user_id"]
+    stretch = np.log2(users.set_index("user_id")["stretch"])[seen].to_numpy()
+    kinds, days = [], []
+    for kind, alike in rows.groupby("type_index"):
+        kinds.append(int(kind))
+        days.append(log_days(model, alike.sample(min(len(alike), ALIKE), random_state=0), seen.index.to_numpy()))
+    true = np.log2(types["half_life_days"].to_numpy()[kinds])[:, None] + stretch
+    names = list(job.config.event_types)
+    return {
+        "events": float(len(rows)),
+        "users_and_types": float(spearmanr(np.concatenate(days), true.ravel()).statistic),
+        "users": float(spearmanr(np.mean(days, axis=0), stretch).statistic),
+        **{f"days_{names[kind]}": float(2 ** found.mean()) for kind, found in zip(kinds, days, strict=True)},
+    }
+
+
+def log_days(model: Model, events: pd.DataFrame, users: npt.NDArray[np.int64]) -> Floats:
+    """Logarithm (base 2) of the half-life in days of what `events` would add were they each user's, mean of all: (n,).
 
     To the strength that a night expects over the horizon, that is: rates within the hour are little of it, and no more
     than that little is learned of them.
     """
-    events = job.warehouse.read(job.spark, "events", job.as_of).where(F.col("strength") > 0)
-    rows = events.select("user_id", "user_index", *EVENT_COLUMNS).toPandas()
-    jumps = model.jumps({name: rows[name].to_numpy() for name in ("user_index", *EVENT_COLUMNS)})
+    each = {name: np.repeat(events[name].to_numpy(), len(users)) for name in EVENT_COLUMNS}
+    jumps = model.jumps({**each, "user_index": np.tile(users, len(events))})
     added = jumps * decay_integral(0.0, model.half_lives_days, model.horizon_days)
-    rows["days"] = np.log2(halving_days(added, model.half_lives_days))
-    rows["stretch"] = np.log2(users.set_index("user_id")["stretch"])[rows["user_id"]].to_numpy()
-    rows["true"] = rows["stretch"] + np.log2(types["half_life_days"].to_numpy())[rows["type_index"]]
-    of_pair = rows.groupby(["user_id", "type_index"])[["days", "true"]].mean()
-    # A user's mean over types, whatever the mix of the user's events is: that mix is no half-life.
-    centred = rows["days"] - rows.groupby("type_index")["days"].transform("mean")
-    of_user = rows.assign(centred=centred).groupby("user_id")[["centred", "stretch"]].mean()
-    of_type = rows.groupby("type_index")["days"].mean()
-    names = list(job.config.event_types)
-    return {
-        "events": float(len(rows)),
-        "users_and_types": float(spearmanr(of_pair["days"], of_pair["true"]).statistic),
-        "users": float(spearmanr(of_user["centred"], of_user["stretch"]).statistic),
-        **{f"days_{names[int(kind)]}": float(2**days) for kind, days in of_type.items()},
-    }
+    logs = np.log2(halving_days(added, model.half_lives_days))
+    means: Floats = logs.reshape(len(events), len(users)).mean(axis=0)
+    return means
 
 
 def halving_days(sums: Floats, half_lives_days: Floats) -> Floats:

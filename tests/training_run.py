@@ -17,6 +17,7 @@ TRAIN: dict[str, Any] = {
     "users_per_batch": 8,
     "cuts_per_user": 2,
     "validation_days": 21,
+    "validation_users": 95,  # fewer than twice the users of the tests: one midnight each
     "negatives": 8,
     "tensorboard": None,
 }

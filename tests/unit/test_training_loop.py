@@ -271,6 +271,15 @@ def test_batches_take_from_every_shard_to_the_last_step(rows: Path, tmp_path: Pa
     assert all(4 < sum(step) < 12 for step in sizes)  # 8, and less than one more or less of each shard
 
 
+def test_of_few_users_several_midnights_each_are_held_out(rows: Path, tmp_path: Path) -> None:
+    once, often = (
+        Trainer(task_in(tmp_path / str(examples), rows, validation_users=examples)).population.held_out
+        for examples in (95, 48 * 3)
+    )
+    assert len(often.midnights) == 3 * len(once.midnights) > 3 * 40
+    assert len(often.sessions) == len(once.sessions)
+
+
 def test_no_example_is_cut_before_its_varied_history_begins(rows: Path, tmp_path: Path) -> None:
     varied = {"crop": 0.9, "drop": 0.9, "jitter_seconds": 30 * 86_400.0}
     trainer = Trainer(task_in(tmp_path / "work", rows, augmentation=varied))

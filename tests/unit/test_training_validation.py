@@ -13,6 +13,7 @@ from halflife.model import losses
 from halflife.training.batches import batch_of
 from halflife.training.examples import history_of
 from halflife.training.initial import count_items, new_network, start_network
+from halflife.training.population import midnights_each
 from halflife.training.validation import Sums, ValidationUsers, Validator, figures, ndcg_and_recall
 from training_log import AS_OF, ITEMS, row_of, user_events
 
@@ -56,6 +57,22 @@ def test_figures_are_those_of_all_pairs() -> None:
     )
     assert float(loss.order) > 0
     assert found["validation_objective"] == pytest.approx(float(sum(loss)) / len(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize(("each", "horizon_days", "count"), [(1, 7.0, 1), (3, 7.0, 3), (99, 7.0, 4), (8, 0.25, 8)])
+def test_midnights_of_a_user_lie_apart_and_before_the_end(each: int, horizon_days: float, count: int) -> None:
+    users, history = ValidationUsers(each), history_of(row_of(user_events(0)), AS_OF)
+    for place in range(50):
+        users.add(history, BEGIN, AS_OF, horizon_days, place)
+    nights = np.array([cut - BEGIN for _, cut in users.midnights]).reshape(50, count) / SECONDS_PER_DAY
+    assert ((nights % 1 == 0) & (nights >= 0) & (nights + horizon_days <= 28)).all()
+    assert (np.diff(np.sort(nights, axis=1)) >= (28 - horizon_days) // count).all()
+    assert len(np.unique(nights)) == int(28 - horizon_days) + 1  # users go round all of them
+
+
+@pytest.mark.parametrize(("users", "each"), [(0, 4_096), (1, 4_096), (500, 8), (2_049, 1), (10**6, 1)])
+def test_fewer_users_hold_out_more_midnights_each(users: int, each: int) -> None:
+    assert midnights_each(4_096, users) == each
 
 
 def test_a_rank_without_users_adds_nothing() -> None:

@@ -29,6 +29,11 @@ def check_folder(folder: Path) -> None:
         raise InputMissingError(f"{folder}: no Parquet files")
 
 
+def users_of(folder: Path) -> int:
+    """Users in the table."""
+    return sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
+
+
 def shards_with_rows(folder: Path, shards: int) -> int:
     """How many of the shards can hold rows: one a row group at most."""
     groups: int = sum(pq.read_metadata(path).num_row_groups for path in folder.glob("*.parquet"))

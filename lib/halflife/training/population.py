@@ -37,6 +37,15 @@ COUNT_SEED = 0
 USERS_PER_COUNT = 512
 
 
+def midnights_each(examples: int, users: int) -> int:
+    """Held-out midnights of each user where there are fewer users than `examples` to hold out.
+
+    One of each is too few of a small log: of 500 users the loss differed by more from epoch to epoch than by what was
+    learned, and an epoch was the best that had hardly begun (`scripts/bench truth --only news --seed 8`).
+    """
+    return max(examples // max(users, 1), 1)
+
+
 class Population:
     """All users of a training table, of which this rank reads those of its shards.
 
@@ -52,7 +61,8 @@ class Population:
         self.shards = feed.shards_with_rows(task.rows, task.train.shards)
         self.users = np.zeros(self.shards)
         self.first_seconds = task.as_of_seconds
-        self.held_out, self.tuning, self.unseen = ValidationUsers(), ValidationUsers(), ValidationUsers()
+        each = midnights_each(task.train.validation_users, feed.users_of(task.rows))
+        self.held_out, self.tuning, self.unseen = (ValidationUsers(each) for _ in range(3))
         self.counts, self.counts_before_tuning = self._read_through()
         self.steps: int = math.ceil(self.users.sum() / task.train.users_per_batch)
 

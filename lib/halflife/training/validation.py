@@ -26,18 +26,23 @@ DISCOUNTS = 1 / np.log2(np.arange(2, CUTOFF + 2))
 
 @dataclass
 class ValidationUsers:
-    """Held-out examples of one rank: a midnight of each user, and the next session where there is one."""
+    """Held-out examples of one rank: midnights of a user, `each` at most, and the next session where there is one."""
+
+    each: int = 1
 
     midnights: list[tuple[History, float]] = field(default_factory=list)
     sessions: list[tuple[History, float, Indexes]] = field(default_factory=list)
 
     def add(self, history: History, begin: float, end: float, horizon_days: float, place: int) -> None:
-        """Take a user's examples from the days between `begin` and `end`; midnights go round by `place`."""
+        """Take a user's examples from the days between `begin` and `end`; midnights, far apart, go round by `place`."""
         if not len(history) or history.seconds[0] >= begin:
             return
-        nights = int((end - begin) / SECONDS_PER_DAY - horizon_days) + 1
-        if nights > 0:
-            self.midnights.append((history, begin + place % nights * SECONDS_PER_DAY))
+        days = (end - begin) / SECONDS_PER_DAY
+        nights = int(days - horizon_days) + 1
+        each = min(self.each, nights, int(days / horizon_days))  # more would look at the same days again
+        for number in range(each):
+            night = (place + number * nights // each) % nights
+            self.midnights.append((history, begin + night * SECONDS_PER_DAY))
         session = next_session(history, begin, end)
         if session is not None:
             self.sessions.append((history, *session))
