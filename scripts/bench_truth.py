@@ -17,9 +17,8 @@ from halflife.model import artifact
 from halflife.synthetic import DOMAINS, EXPONENTIAL, generate
 
 # Channels around the half-lives of a domain, with room for the users' stretch on both sides, and a horizon in which
-# they show. News in channels from .04 days on: half-lives of users agree with the truth by .47, for those of the
-# quicker ones lie below; with a horizon of a day nothing tells its two types apart (.48 for users and types, by a
-# stretch that was another then).
+# they show: with one of a day nothing tells the two types of news apart (.48 for users and types, by a stretch that was
+# another then).
 CHANNELS: Final[Mapping[str, Mapping[str, Any]]] = {
     "shop": {"half_lives_days": [1.0, 3.0, 10.0, 30.0], "half_life_days": 10.0},
     "video": {"half_lives_days": [1.0, 3.0, 10.0, 30.0], "half_life_days": 7.0},
