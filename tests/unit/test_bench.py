@@ -7,10 +7,12 @@ import math
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -181,6 +183,20 @@ def test_a_score_in_classes_keeps_its_order_and_has_the_ties_of_another(scripts:
     assert in_classes(np.array([0.5, 0.1, 0.9, 0.3, 0.7]), like).tolist() == [1, 1, 3, 1, 2]
     assert in_classes(like, like).tolist() == like.tolist()
     assert in_classes(np.array([5.0, 0.0, 5.0, 5.0, 0.0]), like).tolist() == [2, 1, 2, 2, 1]
+
+
+def test_half_lives_of_users_are_those_of_the_same_events(scripts: Any) -> None:
+    truth = scripts("bench_truth_job")
+
+    def jumps(events: dict[str, Any]) -> Any:
+        """User 3's events last in the channel of 4 days, all others' in that of a day, but for long silences."""
+        slow = (events["user_index"] == 3) | (events["revisit_gap_seconds"] > 1e6)
+        return np.stack([1.0 - slow, slow], axis=1) * events["strength"][:, None]
+
+    model = SimpleNamespace(half_lives_days=np.array([1.0, 4.0]), horizon_days=1e5, jumps=jumps)
+    silent, strength = np.array([0.0, 2e6]), np.array([0.5, 2.0])
+    events = pd.DataFrame(dict.fromkeys(truth.EVENT_COLUMNS, silent) | {"strength": strength})
+    assert truth.log_days(model, events, np.array([3, 8, 1])) == pytest.approx([2.0, 1.0, 1.0])
 
 
 def test_a_model_is_judged_over_its_seeds_beside_the_best_baseline(scripts: Any) -> None:
