@@ -84,7 +84,7 @@ def main() -> None:
         variants = {name: variants[name] for name in options.only.split(",")}
     table = _table(options.log, options.users, options.warehouse, options.as_of)
     runs = _runs(table, variants, options.seeds)
-    Console(width=120).print(_shown(runs))
+    Console(width=140).print(_shown(runs))
     write_json(options.json, [{"bench": "ablation", "variant": name, "runs": found} for name, found in runs.items()])
     first = next(iter(runs.values()))
     ours, theirs = (float(np.mean([run[key] for run in first])) for key in ("validation_ndcg_at_10", "law_ndcg_at_10"))
