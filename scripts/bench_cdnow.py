@@ -27,7 +27,7 @@ import numpy.typing as npt
 import pandas as pd
 import yaml
 from bench_processes import BENCH, HOME, fresh_folder, spark_submit, verdict
-from bench_training import write_json
+from bench_training import cell, write_json
 from rich.console import Console
 from rich.table import Table
 from scipy.optimize import minimize
@@ -86,16 +86,17 @@ def main() -> None:
     scores = {"halflife": runs, **{name: [score] for name, score in simple.items()}}
     found = {name: _figures(several, bought, simple[MANY_TIES]) for name, several in scores.items()}
     _show(found)
-    write_json(options.json, [{"bench": "cdnow", "score": name, **figures} for name, figures in found.items()])
-    lines = [verdict(name, found["halflife"][name], least, at_least=True) for name, least in TO_BEAT.items()]
+    means = {name: each.mean().to_dict() for name, each in found.items()}
+    write_json(options.json, [{"bench": "cdnow", "score": name, **figures} for name, figures in means.items()])
+    lines = [verdict(name, means["halflife"][name], least, at_least=True) for name, least in TO_BEAT.items()]
     print(*(line for line, _ in lines), sep="\n")
     if options.check and not all(reached for _, reached in lines):
         sys.exit(1)
 
 
-def _figures(scores: Sequence[Floats], bought: npt.NDArray[np.int64], ties: Floats) -> dict[str, float]:
-    """Means over the trainings of one score, and the standard deviation of the AUC."""
-    each = pd.DataFrame(
+def _figures(scores: Sequence[Floats], bought: npt.NDArray[np.int64], ties: Floats) -> pd.DataFrame:
+    """The figures of one score, a row a training."""
+    return pd.DataFrame(
         {
             "auc": roc_auc_score(bought > 0, score),
             "spearman": spearmanr(score, bought).statistic,
@@ -104,7 +105,6 @@ def _figures(scores: Sequence[Floats], bought: npt.NDArray[np.int64], ties: Floa
         }
         for score in scores
     )
-    return {**each.mean().to_dict(), "auc_deviation": float(each["auc"].std(ddof=0))}
 
 
 def in_classes(score: Floats, like: Floats) -> Floats:
@@ -191,14 +191,12 @@ def _bg_nbd(repeats: Floats, recency: Floats, age: Floats) -> Floats:
     return expected
 
 
-def _show(found: dict[str, dict[str, float]]) -> None:
+def _show(found: dict[str, pd.DataFrame]) -> None:
     table = Table(title="held out 1997-10-01 to 1998-06-30", title_justify="left")
     for column in ("score", "AUC, buys again", "Spearman, purchases", f"in classes as of {MANY_TIES}", "concordance"):
         table.add_column(column)
-    for name, figures in found.items():
-        spread = f" ± {figures['auc_deviation']:.4f}" if figures["auc_deviation"] else ""
-        others = (f"{figures[what]:.4f}" for what in ("spearman", "spearman_in_classes", "concordance"))
-        table.add_row(name, f"{figures['auc']:.4f}{spread}", *others)
+    for name, each in found.items():
+        table.add_row(name, *(cell(each[figure].to_list()) for figure in each))
     Console(width=120).print(table)
 
 

@@ -64,17 +64,18 @@ def half_lives(job: Job, model: Model, users: pd.DataFrame, types: pd.DataFrame)
     rows = events.select("user_id", "user_index", *EVENT_COLUMNS).toPandas()
     seen = rows.drop_duplicates("user_index").set_index("user_index")["user_id"]
     stretch = np.log2(users.set_index("user_id")["stretch"])[seen].to_numpy()
-    kinds, days = [], []
-    for kind, alike in rows.groupby("type_index"):
-        kinds.append(int(kind))
-        days.append(log_days(model, alike.sample(min(len(alike), ALIKE), random_state=0), seen.index.to_numpy()))
-    true = np.log2(types["half_life_days"].to_numpy()[kinds])[:, None] + stretch
+    found = {
+        int(kind): log_days(model, alike.sample(min(len(alike), ALIKE), random_state=0), seen.index.to_numpy())
+        for kind, alike in rows.groupby("type_index")
+    }
+    days = np.stack(list(found.values()))
+    true = np.log2(types["half_life_days"].to_numpy()[list(found)])[:, None] + stretch
     names = list(job.config.event_types)
     return {
         "events": float(len(rows)),
-        "users_and_types": float(spearmanr(np.concatenate(days), true.ravel()).statistic),
-        "users": float(spearmanr(np.mean(days, axis=0), stretch).statistic),
-        **{f"days_{names[kind]}": float(2 ** found.mean()) for kind, found in zip(kinds, days, strict=True)},
+        "users_and_types": float(spearmanr(days.ravel(), true.ravel()).statistic),
+        "users": float(spearmanr(days.mean(axis=0), stretch).statistic),
+        **{f"days_{names[kind]}": float(2 ** logs.mean()) for kind, logs in found.items()},
     }
 
 

@@ -132,7 +132,7 @@ class TrainConfig(Section):
     compression: Literal["none", "fp16"] = Field(default="none", description="of gradients between ranks")
     shuffle_rows: PositiveInt = Field(default=512, description="users of a shard that are shuffled at a time")
     validation_users: PositiveInt = Field(
-        default=4_096, description="at most so many of all ranks; of fewer, several midnights each: as many examples"
+        default=4_096, description="at most so many of all ranks; of fewer, several midnights each, up to as many"
     )
     start_timeout_seconds: PositiveInt = Field(default=180, description="to get all ranks running")
     stall_timeout_seconds: PositiveInt = Field(

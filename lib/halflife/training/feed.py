@@ -31,13 +31,18 @@ def check_folder(folder: Path) -> None:
 
 def users_of(folder: Path) -> int:
     """Users in the table."""
-    return sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
+    return sum(footer.num_rows for footer in _footers(folder))
 
 
 def shards_with_rows(folder: Path, shards: int) -> int:
     """How many of the shards can hold rows: one a row group at most."""
-    groups: int = sum(pq.read_metadata(path).num_row_groups for path in folder.glob("*.parquet"))
+    groups: int = sum(footer.num_row_groups for footer in _footers(folder))
     return min(shards, groups)
+
+
+def _footers(folder: Path) -> Iterator[Any]:
+    """What each file of the table says of itself."""
+    return map(pq.read_metadata, folder.glob("*.parquet"))
 
 
 def histories(

@@ -29,7 +29,6 @@ class ValidationUsers:
     """Held-out examples of one rank: midnights of a user, `each` at most, and the next session where there is one."""
 
     each: int = 1
-
     midnights: list[tuple[History, float]] = field(default_factory=list)
     sessions: list[tuple[History, float, Indexes]] = field(default_factory=list)
 
